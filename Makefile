@@ -1,0 +1,76 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# Each makes its own .venv and installs what it needs; later runs install only after pyproject.toml changed.
+
+.DEFAULT_GOAL := help
+.SUFFIXES:
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+
+# The first Python that is new enough; `make PYTHON=/path/to/python3.12 …` overrides it.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
+
+# Arguments that go on to pytest and to the benchmark, e.g. `make test ARGS="-k ashmem"`.
+ARGS ?=
+BENCH_FLAGS := $(if $(BENCH_QUICK),--quick)
+
+.PHONY: help demo test lint test-slow bench clean
+
+help:
+	@echo "make demo       a photo service and its client: real processes, shared memory, a callback, a kill -9"
+	@echo "make test       lint, types, architecture and all quick tests"
+	@echo "make lint       the same without the tests"
+	@echo "make test-slow  the tests marked slow"
+	@echo "make bench      latency and throughput beside a C ping-pong and other Python packages (BENCH_QUICK=1: short)"
+	@echo "make clean      remove everything that make created, the virtual environment too"
+
+demo: $(VENV)/.installed-demo
+	@$(BIN)/binderkit demo
+
+test: lint
+	@echo "== pytest"
+	@$(BIN)/pytest -q $(ARGS)
+
+lint: $(VENV)/.installed-dev
+	@echo "== ruff check"
+	@$(BIN)/ruff check --quiet .
+	@echo "== ruff format"
+	@$(BIN)/ruff format --check --quiet . || { echo "not formatted; run: $(BIN)/ruff format ."; exit 1; }
+	@echo "== mypy --strict"
+	@$(BIN)/mypy --strict --no-error-summary src bench
+	@echo "== import-linter"
+	@$(BIN)/lint-imports > $(VENV)/lint-imports.log 2>&1 || { cat $(VENV)/lint-imports.log; exit 1; }
+
+test-slow: $(VENV)/.installed-dev
+	@echo "== pytest, slow tests"
+	@$(BIN)/pytest -q -m slow --timeout=300 -o faulthandler_timeout=330 $(ARGS)
+
+bench: $(VENV)/.installed-bench
+	@$(BIN)/python -m bench $(BENCH_FLAGS) $(ARGS)
+
+clean:
+	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache bench/build
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One stamp for each set of extras.
+$(VENV)/.installed-%: pyproject.toml | $(BIN)/python
+	@echo "installing binderkit[$*] into $(VENV) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(if $(filter bench,$*),dev$(comma)bench,$*)]'
+	@touch $@
+
+comma := ,
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { \
+		echo "binderkit needs Python 3.11 or newer and found none."; \
+		echo "Install it (Debian 12+, Ubuntu 24.04+: apt-get install python3 python3-venv; Fedora: dnf install python3)"; \
+		echo "or name one: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "binderkit needs Python 3.11 or newer; $(PYTHON) is not."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) cannot make virtual environments: its venv module is missing."; \
+		echo "Install it (Debian, Ubuntu: apt-get install python3-venv) and run make again."; exit 1; }
+	@echo "creating $(VENV) with $$($(PYTHON) --version) …"
+	@$(PYTHON) -m venv --clear $(VENV)

@@ -1,0 +1,58 @@
+"""What a process started by ``spawn`` runs: ``python -m binderkit.child FD ORDER``.
+
+Owns: the child's side of spawn. The order comes from the parent's command line, never from a connection.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import runpy
+import signal
+import sys
+import threading
+from typing import Any
+
+
+def load(name: str) -> Any:
+    """Return the object "module:attribute", or "/path/file.py:attribute" names."""
+    module, _, attribute = name.rpartition(":")
+    if module.endswith(".py"):
+        # The parent's main script, under another name so that its main part does not run.
+        space = runpy.run_path(module, run_name="__binderkit_main__")
+        first, *rest = attribute.split(".")
+        found = space[first]
+    else:
+        found = importlib.import_module(module)
+        rest = attribute.split(".")
+    for part in rest:
+        found = getattr(found, part)
+    return found
+
+
+def main(arguments: list[str]) -> int:
+    """Serve the root object until the parent is gone or SIGTERM comes."""
+    fd, order = int(arguments[0]), json.loads(arguments[1])
+    sys.path[:] = order["path"]
+    from binderkit.driver.unix.handshake import adopt
+    from binderkit.process import local_node, shutdown
+
+    over = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: over.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when its children end
+    sock = adopt(fd)
+    parent = os.getppid()
+    root = load(order["root"])(*order["args"])
+    node = local_node()
+    node.on_peer_death(lambda peer: over.set() if peer.caller.pid == parent else None)
+    node.become_context(root)
+    node.serve_root(sock)
+    del root
+    over.wait()
+    shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,710 @@
+"""This process in the net of processes: the socket driver itself.
+
+Owns: the table of peers, our exports, the monitor, the workers, introductions
+under way. One node per process (tests make several).
+
+Rules upheld (ARCHITECTURE): one connection per pair of processes (the process with the
+smaller node id decides which); death is noticed by hang-up and by pidfd, whichever
+comes first, and told once; a forked child uses nothing of its parent's.
+
+Locks, in this order, each for a few statements and never while calling out:
+  _peers_lock (also the condition for a peer to appear)  >  tables_lock  >  a peer's own locks
+  oneway_lock: queues of one-way calls, taken alone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import select
+import socket
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from binderkit import limits
+from binderkit.driver.unix import frame, handshake, serve, translate
+from binderkit.driver.unix.introduction import Introduction
+from binderkit.driver.unix.monitor import Monitor
+from binderkit.driver.unix.oneway import timeval
+from binderkit.driver.unix.peer import Lane, Peer
+from binderkit.driver.unix.tables import Export, Exports
+from binderkit.driver.unix.workers import Workers
+from binderkit.errors import (
+    DeadObjectError,
+    ForkedError,
+    IpcError,
+    NoServiceManagerError,
+    ProtocolError,
+    QuotaError,
+    RefusedError,
+)
+from binderkit.ipc.context import Caller, own_identity
+from binderkit.ipc.proxy import RemoteProxy
+from binderkit.ipc.remote import RemoteObject
+from binderkit.parcel.objects import OwnedFd
+
+_log = logging.getLogger("binderkit.driver")
+_nodes: weakref.WeakSet[Node] = weakref.WeakSet()
+Admission = Callable[[Caller], str | None]
+"""Says why a process may not connect to a listening socket, None if it may."""
+
+
+class Node:
+    """The socket driver of one process (see ipc/driver.py: Driver)."""
+
+    name = "unix"
+
+    def __init__(
+        self, *, title: str = "ipc", find_context: Callable[[Node, bool], socket.socket] | None = None
+    ) -> None:
+        """Start the monitor; workers start when the first request arrives.
+
+        Args:
+            title: goes into the names of the threads.
+            find_context: connects to SAMgr (node, may_start) -> socket; None: there is no SAMgr.
+        """
+        self.id = os.urandom(16)
+        self._pid = os.getpid()
+        self._find_context = find_context
+        self._peers: dict[tuple[int, bytes], Peer] = {}
+        self._peers_lock = threading.Condition(threading.Lock())
+        self.tables_lock = threading.Lock()
+        self.oneway_lock = threading.Lock()
+        self.exports = Exports()
+        self.held_lanes: set[serve.SharedLane] = set()
+        self._released: deque[tuple[Peer, int, int]] = deque()
+        self._orphans: dict[int, tuple[Peer, Lane]] = {}
+        self._introductions: set[Introduction] = set()
+        self._listeners: dict[int, socket.socket] = {}
+        self._peer_deaths: list[Callable[[Peer], None]] = []
+        self._context: RemoteProxy | None = None
+        self._context_lock = threading.Lock()
+        self._closed = False
+        self.workers = Workers(title)
+        self.monitor = Monitor(title, self._housekeeping)
+        self.monitor.start()
+        _nodes.add(self)
+
+    # --- Driver ----------------------------------------------------------------------------------
+
+    def context_object(self, *, start: bool) -> RemoteProxy:
+        """Return the proxy of SAMgr (see Driver.context_object); a dead one is looked up anew."""
+        self.check_usable()
+        with self._context_lock:
+            known = self._context
+            if known is not None and not known.is_object_dead():
+                return known
+            if self._find_context is None:
+                raise NoServiceManagerError("this driver was made without a way to find SAMgr")
+            self._context = self.join(self._find_context(self, start))
+            return self._context
+
+    def become_context(self, stub: RemoteObject) -> None:
+        """Make ``stub`` the root object of everybody who connects (see Driver.become_context)."""
+        with self.tables_lock:
+            if self.exports.root is not None:
+                raise RefusedError(f"this process already offers {self.exports.root.stub!r} as its root object")
+            self.exports.set_root(stub)
+
+    def set_max_threads(self, count: int) -> None:
+        """Handle at most ``count`` requests at once."""
+        self.workers.set_limit(count)
+
+    def submit(self, task: Callable[[], None]) -> None:
+        """Run ``task`` on a worker thread."""
+        self.workers.submit(task)
+
+    def close(self) -> None:
+        """Disconnect from everybody and end the threads. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._pid != os.getpid():
+            return
+        self.flush_released()
+        with self._peers_lock:
+            peers = list(self._peers.values())
+        for peer in peers:
+            self._bury(peer, "this process closed its driver")
+        self.workers.close()
+        self.monitor.close()
+        for intro in list(self._introductions):
+            intro.sock.close()
+        self._introductions.clear()
+        for sock in self._listeners.values():
+            sock.close()
+        for _, lane in self._orphans.values():
+            lane.sock.close()
+        self._orphans.clear()
+        self._context = None
+
+    # --- connections -----------------------------------------------------------------------------
+
+    def listen(self, path: Path, admission: Admission) -> None:
+        """Offer the root object to whoever connects to the socket ``path`` (mode 0600)."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        sock.bind(os.fspath(path))
+        os.chmod(path, 0o600)
+        # Set here, so that even the first message of a client carries its credentials.
+        handshake.expect(sock)
+        sock.listen(512)
+        sock.setblocking(False)
+        self._listeners[sock.fileno()] = sock
+        self.monitor.watch(sock.fileno(), lambda _: self._accept(sock, admission))
+
+    def _accept(self, sock: socket.socket, admission: Admission) -> None:
+        try:
+            connection, _ = sock.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            _log.warning("cannot accept a connection: %s", error)
+            return
+        handshake.expect(connection)
+        root = self.exports.root
+        if root is None or len(self._peers) >= limits.MAX_PEERS:
+            connection.close()
+            return
+        self._begin_introduction(connection, root, admission)
+
+    def serve_root(self, sock: socket.socket) -> None:
+        """Offer the root object to the process at the other end of ``sock``."""
+        root = self.exports.root
+        if root is None:
+            raise IpcError("become_context comes before serve_root")
+        self._begin_introduction(sock, root, None)
+
+    def _begin_introduction(self, sock: socket.socket, export: Export, admission: Admission | None) -> None:
+        sock.setblocking(False)
+        intro = Introduction(self, sock, export, admission)
+        self._introductions.add(intro)
+        intro.start()
+
+    def introduction_over(self, intro: Introduction) -> None:
+        """Forget an introduction that ended, well or not (monitor)."""
+        self._introductions.discard(intro)
+
+    def introductions(self) -> list[Introduction]:
+        """Return those under way (monitor)."""
+        return list(self._introductions)
+
+    def join(self, sock: socket.socket, *, wait: float = limits.HANDSHAKE_WAIT) -> RemoteProxy:
+        """Shake hands on ``sock`` with the owner of an object; return the object's proxy.
+
+        Takes ownership of ``sock``. Blocks for at most ``wait`` seconds.
+
+        Raises:
+            DeadObjectError: the owner is gone or does not answer.
+            RefusedError: it does not want us; its words are in the text.
+            ProtocolError: it does not speak our protocol.
+        """
+        self.check_usable()
+        try:
+            sock.settimeout(wait)
+            handshake.send_hello(sock, self.id)
+            node_id, caller = handshake.receive_hello(sock)
+            return self._settle(sock, node_id, caller)
+        except TimeoutError:
+            sock.close()
+            raise DeadObjectError(
+                f"the owner of the object did not answer within {wait} s; it is stopped or overloaded"
+            ) from None
+        except OSError as error:
+            sock.close()
+            if isinstance(error, IpcError):
+                raise
+            raise DeadObjectError(f"the owner of the object hung up during the handshake: {error}") from None
+        except BaseException:
+            sock.close()
+            raise
+
+    def _settle(self, sock: socket.socket, node_id: bytes, caller: Caller) -> RemoteProxy:
+        """Agree whether ``sock`` becomes the connection to that process or there is one already."""
+        key = (caller.pid, node_id)
+        decides = self.id < node_id
+        peer: Peer | None = None
+        if decides:
+            with self._peers_lock:
+                peer = self._peers.get(key)
+                fresh = peer is None
+                if peer is None:
+                    peer = self._add_peer_locked(key, sock, caller)
+            sock.sendall(frame.encode_control(frame.DECIDE, count=int(fresh)))
+        packet = sock.recv(frame.CONTROL_MAX)
+        if not packet:
+            if decides and fresh and peer is not None:
+                self._bury(peer, "it hung up during the handshake")
+            raise DeadObjectError("the owner of the object hung up during the handshake")
+        message = frame.decode_control(packet)
+        if message.kind == frame.REFUSED:
+            if decides and fresh and peer is not None:
+                self._bury(peer, "it refused the connection")
+            raise RefusedError(message.payload.decode("utf-8", "replace"))
+        if message.kind != frame.GRANTED:
+            raise ProtocolError(f"expected GRANTED, got control message {message.kind}")
+        ((handle, mode),) = frame.decode_pairs(message)
+        if not decides:
+            fresh = bool(mode)
+            peer = self._wait_for_peer(key, sock, caller, fresh)
+        assert peer is not None
+        proxy = peer.proxy(handle)
+        if fresh:
+            sock.setblocking(True)
+            self._watch_peer(peer)
+        else:
+            sock.close()
+        return proxy
+
+    def _wait_for_peer(self, key: tuple[int, bytes], sock: socket.socket, caller: Caller, fresh: bool) -> Peer:
+        with self._peers_lock:
+            if fresh:
+                return self._add_peer_locked(key, sock, caller)
+            # The connection the other side means may still be in another thread's hands.
+            self._peers_lock.wait_for(lambda: key in self._peers, timeout=limits.HANDSHAKE_WAIT)
+            peer = self._peers.get(key)
+        if peer is None:
+            raise DeadObjectError("the owner of the object hung up during the handshake")
+        return peer
+
+    def decide(self, sock: socket.socket, node_id: bytes, caller: Caller) -> tuple[Peer, bool]:
+        """As the deciding side: return the peer and whether ``sock`` becomes its connection (monitor)."""
+        key = (caller.pid, node_id)
+        with self._peers_lock:
+            peer = self._peers.get(key)
+            if peer is not None:
+                return peer, False
+            return self._add_peer_locked(key, sock, caller), True
+
+    def known_peer(self, node_id: bytes, caller: Caller) -> Peer | None:
+        """Return the live peer, None while there is none (monitor)."""
+        with self._peers_lock:
+            return self._peers.get((caller.pid, node_id))
+
+    def _add_peer_locked(self, key: tuple[int, bytes], sock: socket.socket, caller: Caller) -> Peer:
+        if self._closed:
+            raise DeadObjectError("this process closed its driver")
+        if len(self._peers) >= limits.MAX_PEERS:
+            raise QuotaError(f"{len(self._peers)} processes are connected, the limit is {limits.MAX_PEERS}")
+        of_user = sum(peer.caller.uid == caller.uid for peer in self._peers.values()) if len(self._peers) > 64 else 0
+        if of_user >= limits.MAX_PEERS_PER_USER:
+            raise QuotaError(f"user {caller.uid} has {of_user} connections, the limit is {limits.MAX_PEERS_PER_USER}")
+        peer = Peer(self, sock, key[1], caller)
+        peer.pidfd = _open_pidfd(caller.pid)
+        self._peers[key] = peer
+        self._peers_lock.notify_all()
+        return peer
+
+    def _watch_peer(self, peer: Peer) -> None:
+        """Let the monitor read the peer's control connection from now on."""
+        if peer.pidfd >= 0:
+            self.monitor.watch(peer.pidfd, lambda _: self._bury(peer, "its process ended"))
+        self.monitor.watch(peer.control.fileno(), lambda mask: self._control(peer, mask))
+
+    watch_peer = _watch_peer
+
+    def introduced(self, fd: OwnedFd) -> RemoteProxy:
+        """Return the proxy behind a connection that came in a message; a dead one if its owner is gone."""
+        sock = socket.socket(fileno=fd.detach())
+        try:
+            return self.join(sock)
+        except (DeadObjectError, RefusedError) as error:
+            _log.info("an object that was passed on cannot be reached: %s", error)
+            return self.dead_proxy()
+
+    def dead_proxy(self) -> RemoteProxy:
+        """Return a proxy whose process is gone."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        theirs.close()
+        peer = Peer(self, ours, b"", Caller(0, 65534, 65534))
+        peer.close("its process ended before the object arrived here")
+        ours.close()
+        return RemoteProxy(peer, 0)
+
+    # --- control messages (monitor thread) -----------------------------------------------------------
+
+    def _control(self, peer: Peer, mask: int) -> None:
+        if mask & select.EPOLLOUT and peer.outbox.flush() == 0:
+            self.monitor.change(peer.control.fileno(), select.EPOLLIN)
+        if not mask & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
+            return
+        try:
+            for _ in range(64):
+                packet, fds = handshake.receive_with_fds(peer.control, frame.CONTROL_MAX, 1, socket.MSG_DONTWAIT)
+                if not packet:
+                    self._bury(peer, "its process ended")
+                    return
+                self._control_message(peer, frame.decode_control(packet), fds)
+                if peer.is_dead:
+                    return
+        except BlockingIOError:
+            return
+        except ProtocolError as error:
+            self.disconnect(peer, str(error))
+        except OSError as error:
+            _log.debug("control connection of %r: %s", peer, error)
+            self._bury(peer, "its process ended")
+
+    def _control_message(self, peer: Peer, message: frame.Control, fds: list[int]) -> None:
+        if bool(fds) != (message.kind in (frame.LANE, frame.INTRODUCE)):
+            handshake.close_all(fds)
+            raise ProtocolError(f"control message {message.kind} with {len(fds)} descriptors")
+        try:
+            pairs = frame.decode_pairs(message) if message.kind != frame.GOODBYE else []
+            action = _ACTIONS.get(message.kind)
+            if action is None or (fds and len(pairs) != 1):
+                raise ProtocolError(f"control message {message.kind} does not belong here")
+        except ProtocolError:
+            handshake.close_all(fds)
+            raise
+        action(self, peer, pairs, fds)
+
+    def _on_lane(self, peer: Peer, pairs: list[tuple[int, int]], fds: list[int]) -> None:
+        sock = socket.socket(fileno=fds[0])
+        ((number, kind),) = pairs
+        makers = {
+            frame.LANE_SYNC: serve.ServedLane,
+            frame.LANE_MUX: serve.SharedLane,
+            frame.LANE_ONEWAY: serve.OnewayLane,
+        }
+        if (
+            kind not in makers
+            or number in peer.served
+            or len(peer.served) >= limits.MAX_LANES_PER_PEER
+            or sock.family != socket.AF_UNIX
+            or sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) != socket.SOCK_SEQPACKET
+        ):
+            sock.close()
+            raise ProtocolError(
+                f"lane {number} of kind {kind}: unknown kind, a number twice, too many, or no lane at all"
+            )
+        sock.setblocking(True)
+        # Parking by a receive timeout costs nothing per call; settimeout would poll before each.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval(limits.PARK_TIME))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval(limits.ONEWAY_SEND_WAIT))
+        lane = makers[kind](peer, sock, number)
+        peer.served[number] = lane
+        self.workers.add(lane.fd, lane)
+
+    def _on_introduce(self, peer: Peer, pairs: list[tuple[int, int]], fds: list[int]) -> None:
+        sock = socket.socket(fileno=fds[0])
+        held = peer.held.get(pairs[0][0])
+        if held is None or sum(intro.introducer is peer for intro in self._introductions) > limits.MAX_LANES_PER_PEER:
+            sock.close()
+            raise ProtocolError(f"an introduction to handle {pairs[0][0]}, which the peer does not hold, or too many")
+        sock.setblocking(False)
+        intro = Introduction(self, sock, held.export, None, introducer=peer)
+        self._introductions.add(intro)
+        intro.start()
+
+    def _on_release(self, peer: Peer, pairs: list[tuple[int, int]], fds: list[int]) -> None:
+        (fence, _), *released = pairs or [(0, 0)]
+        peer.deferred.append((fence, released))
+        self.apply_deferred(peer)
+
+    def apply_deferred(self, peer: Peer) -> None:
+        """Release what may be released: everything sent before it was read."""
+        gone = []
+        try:
+            with self.tables_lock:
+                while peer.deferred and (peer.oneway_read - peer.deferred[0][0]) & 0xFFFFFFFF < 0x80000000:
+                    for handle, count in peer.deferred.popleft()[1]:
+                        gone.append(self.exports.release(peer.held, handle, count))
+        except ProtocolError as error:
+            self.disconnect(peer, str(error))
+        gone.clear()
+
+    def _on_cancel(self, peer: Peer, pairs: list[tuple[int, int]], fds: list[int]) -> None:
+        for number, seq in pairs:
+            lane = peer.served.get(number)
+            if lane is not None:
+                lane.cancel(seq)
+
+    def _on_credit(self, peer: Peer, pairs: list[tuple[int, int]], fds: list[int]) -> None:
+        for total, _ in pairs:
+            peer.oneway.acknowledged(total)
+
+    def _on_credit_query(self, peer: Peer, pairs: list[tuple[int, int]], fds: list[int]) -> None:
+        peer.report_credit()
+
+    def _on_slots_freed(self, peer: Peer, pairs: list[tuple[int, int]], fds: list[int]) -> None:
+        for index, _ in pairs:
+            peer.slots.given_back(index)
+
+    def _on_home_received(self, peer: Peer, pairs: list[tuple[int, int]], fds: list[int]) -> None:
+        for token, _ in pairs:
+            peer.home_received(token)
+
+    def wants_to_write(self, peer: Peer, stuck: bool) -> None:
+        """The peer's control connection is full: send the rest when it reads, or give it up."""
+        if stuck:
+            self.disconnect(peer, "it does not read its control connection")
+            return
+        self.monitor.change(peer.control.fileno(), select.EPOLLIN | select.EPOLLOUT)
+
+    # --- references ------------------------------------------------------------------------------------
+
+    def grant(self, peer: Peer, stub: RemoteObject) -> int:
+        """Count one more reference of ``peer`` to our object; return its handle."""
+        with self.tables_lock:
+            if peer.is_dead:
+                raise peer.dead_error()
+            return self.exports.grant(stub, peer.held)
+
+    def grant_export(self, peer: Peer, export: Export) -> int:
+        """The same for an object that is exported already."""
+        with self.tables_lock:
+            return self.exports.grant_export(export, peer.held)
+
+    def release(self, peer: Peer, handle: int, count: int) -> None:
+        """Take references of ``peer`` back (a message that was not sent)."""
+        with self.tables_lock:
+            gone = self.exports.release(peer.held, handle, count) if handle in peer.held else None
+        del gone  # its finalizer is user code: outside the lock
+
+    def note_released(self, peer: Peer, handle: int, count: int) -> None:
+        """A proxy died (finalizer: enqueue only)."""
+        self._released.append((peer, handle, count))
+        self.monitor.stir()
+
+    def flush_released(self) -> bool:
+        """Tell the peers about proxies that died; return whether there were any."""
+        by_peer: dict[Peer, list[tuple[int, int]]] = {}
+        while self._released:
+            try:
+                peer, handle, count = self._released.popleft()
+            except IndexError:
+                break
+            by_peer.setdefault(peer, []).append((handle, count))
+        for peer, released in by_peer.items():
+            if not peer.is_dead:
+                peer.forget_proxies(released)
+        return bool(by_peer)
+
+    def stir(self) -> None:
+        """There is housekeeping to do."""
+        self.monitor.stir()
+
+    def _housekeeping(self) -> bool:
+        worked = self.flush_released()
+        with self._peers_lock:
+            peers = list(self._peers.values())
+        for peer in peers:
+            if peer.freed:
+                peer.slots.report()
+                worked = True
+        for lane in list(self.held_lanes):
+            lane.check_progress()
+            worked = True
+        if self._introductions:
+            worked = True
+            for intro in list(self._introductions):
+                intro.check_time()
+        return self._check_starvation() or worked
+
+    def _check_starvation(self) -> bool:
+        since = self.workers.starving_since
+        if since is None:
+            return False
+        if time.monotonic() - since > limits.SLOW_POOL_WARNING and self.workers.pending():
+            self.workers.starving_since = time.monotonic() + 10
+            _log.warning("%s", self.describe_starvation())
+        return True
+
+    def describe_starvation(self) -> str:
+        """Say who is waiting for whom while all workers are busy."""
+        lines = [
+            f"all {self.workers.limit} worker threads have been busy for {limits.SLOW_POOL_WARNING} s and requests "
+            "wait; raise IPCSkeleton.set_max_work_thread_num, make handlers shorter, or async. Being handled:"
+        ]
+        with self._peers_lock:
+            peers = list(self._peers.values())
+        for peer in peers:
+            for lane in list(peer.served.values()):
+                context = lane.context
+                if context is not None:
+                    lines.append(f"  a call of {peer.caller!r} on lane {lane.number}, chain {context.chain:#x}")
+        return "\n".join(lines)
+
+    # --- lanes whose call was given up ---------------------------------------------------------------
+
+    def orphan(self, peer: Peer, lane: Lane) -> None:
+        """Wait for the late reply of ``lane`` so that what it carries is released, then close it."""
+        fd = lane.sock.fileno()
+        if fd < 0 or peer.is_dead:
+            lane.sock.close()
+            return
+        try:
+            # The other side reads our request (if it left at all), then the end, and closes its side after the reply.
+            lane.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            lane.sock.close()
+            return
+        self._orphans[fd] = (peer, lane)
+        self.monitor.watch(fd, lambda _: self._orphan_ready(fd))
+
+    def _orphan_ready(self, fd: int) -> None:
+        peer, lane = self._orphans[fd]
+        try:
+            packet = lane.sock.recv(frame.PACKET_MAX, socket.MSG_DONTWAIT)
+            if packet:
+                got = frame.decode(packet)
+                translate.dispose(peer, got, translate.receive_fds(lane.sock, got))
+                if got.kind == frame.REPLY:
+                    return  # the end follows
+        except BlockingIOError:
+            return
+        except (OSError, IpcError) as error:
+            _log.debug("the lane of a call that was given up: %s", error)
+        # The end, or a call back to a thread that no longer waits: closing tells the other side.
+        self.monitor.forget(fd)
+        del self._orphans[fd]
+        lane.sock.close()
+
+    # --- the end of peers --------------------------------------------------------------------------
+
+    def on_peer_death(self, listener: Callable[[Peer], None]) -> None:
+        """Have ``listener(peer)`` called on a worker thread whenever a process is gone."""
+        self._peer_deaths.append(listener)
+
+    def suspect(self, peer: Peer) -> None:
+        """A lane of ``peer`` broke: if its control connection hung up too it is dead, now rather than soon."""
+        poller = select.poll()
+        try:
+            poller.register(peer.control.fileno(), select.POLLHUP)
+        except ValueError:
+            return
+        if any(mask & select.POLLHUP for _, mask in poller.poll(0)):
+            peer.is_dead = True
+            self.monitor.ring()
+
+    def disconnect(self, peer: Peer, reason: str) -> None:
+        """Hang up on a peer that broke the protocol or does not read."""
+        if not peer.is_dead:
+            _log.warning("disconnecting %r: %s", peer, reason)
+        self._bury(peer, f"it was disconnected: {reason}")
+
+    def _bury(self, peer: Peer, reason: str) -> None:
+        """The peer is gone: once, for whatever reason."""
+        with self._peers_lock:
+            if self._peers.pop((peer.caller.pid, peer.node_id), None) is not peer:
+                return
+        self.monitor.forget(peer.control.fileno())
+        if peer.pidfd >= 0:
+            self.monitor.forget(peer.pidfd)
+            os.close(peer.pidfd)
+        peer.close(reason)
+        peer.control.close()
+        with self.tables_lock:
+            gone = self.exports.release_all(peer.held)
+        for lane in list(peer.served.values()):
+            for context in [lane.context, *getattr(lane, "pending", {}).values()]:
+                if context is not None:
+                    context.cancel()
+        for fd, (owner, orphan) in list(self._orphans.items()):
+            if owner is peer:
+                self.monitor.forget(fd)
+                self._orphans.pop(fd, None)
+                orphan.sock.close()
+        self._tell_of_death(peer, gone)
+
+    def _tell_of_death(self, peer: Peer, gone: list[RemoteObject]) -> None:
+        mourners = [proxy for proxy in peer.live_proxies() if proxy.has_recipients]
+        for proxy in mourners:
+            self.submit(proxy.obituary)
+        for listener in self._peer_deaths:
+            self.submit(lambda listener=listener: listener(peer))  # type: ignore[misc]
+        if gone:
+            self.submit(gone.clear)
+
+    # --- fork --------------------------------------------------------------------------------------
+
+    def check_usable(self) -> None:
+        """Raise unless this node belongs to this process and is open.
+
+        Raises:
+            ForkedError: this is a forked child.
+            DeadObjectError: the driver was closed.
+        """
+        if self._pid != os.getpid():
+            raise ForkedError(
+                f"this object belongs to process {self._pid}; a forked child cannot use its parent's connections. "
+                "Look the object up again in the child, or start children with spawn or subprocess"
+            )
+        if self._closed:
+            raise DeadObjectError("the driver of this process was closed")
+
+    def after_fork(self) -> None:
+        """In a forked child: let go of the parent's descriptors, or its death would go unnoticed."""
+        self.workers.discard()
+        self.monitor.discard()
+        for peer in list(self._peers.values()):
+            peer.forked()
+        for sock in self._listeners.values():
+            sock.close()
+        for intro in self._introductions:
+            intro.sock.close()
+        for _, lane in self._orphans.values():
+            lane.sock.close()
+
+    def statistics(self) -> dict[str, int]:
+        """Return counts for leak checks and dumps."""
+        with self._peers_lock:
+            peers = list(self._peers.values())
+        with self.tables_lock:
+            exports = len(self.exports)
+        return {
+            "peers": len(peers),
+            "exports": exports,
+            "proxies": sum(len(peer.live_proxies()) for peer in peers),
+            "held": sum(held.count for peer in peers for held in peer.held.values()),
+            "lanes": sum(peer.lane_count for peer in peers),
+            "served_lanes": sum(len(peer.served) for peer in peers),
+            "orphans": len(self._orphans),
+            "introductions": len(self._introductions),
+            **self.workers.statistics(),
+        }
+
+    def __repr__(self) -> str:
+        return f"<Node of {own_identity()!r} peers={len(self._peers)}>"
+
+
+_ACTIONS: dict[int, Callable[[Node, Peer, list[tuple[int, int]], list[int]], Any]] = {
+    frame.LANE: Node._on_lane,
+    frame.INTRODUCE: Node._on_introduce,
+    frame.RELEASE: Node._on_release,
+    frame.CANCEL: Node._on_cancel,
+    frame.CREDIT: Node._on_credit,
+    frame.CREDIT_QUERY: Node._on_credit_query,
+    frame.SLOTS_FREED: Node._on_slots_freed,
+    frame.HOME_RECEIVED: Node._on_home_received,
+}
+
+
+def _open_pidfd(pid: int) -> int:
+    """Return a descriptor that becomes readable when the process ends, -1 if it is gone already.
+
+    No reuse race: whoever sent HELLO still holds its end of the connection, and if
+    it does not, the hang-up is seen as well.
+    """
+    try:
+        fd = os.pidfd_open(pid)
+    except OSError as error:
+        _log.debug("no pidfd of process %d: %s", pid, error)
+        return -1
+    fcntl.fcntl(fd, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+    return fd
+
+
+def _after_fork_in_child() -> None:
+    for node in list(_nodes):
+        node.after_fork()
+    _nodes.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,81 @@
+"""The control connection's sending side: never blocks, keeps the order.
+
+Owns: messages that wait until the peer reads, and their descriptors.
+
+Lock: ``_lock``, held over one non-blocking send.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import threading
+from collections import deque
+from typing import Final
+
+_log = logging.getLogger("binderkit.driver")
+MOST: Final = 4096
+"""Messages that may wait for a peer that does not read; then it is given up."""
+
+
+class Outbox:
+    """What one control connection has to send."""
+
+    __slots__ = ("_closed", "_lock", "_sock", "_waiting")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._lock = threading.Lock()
+        self._waiting: deque[tuple[bytes, list[int]]] = deque()
+        self._closed = False
+
+    def post(self, packet: bytes, fds: list[int]) -> int:
+        """Send a message, or let it wait; return how many wait. Takes ownership of ``fds``."""
+        with self._lock:
+            if self._closed:
+                for fd in fds:
+                    os.close(fd)
+                return 0
+            self._waiting.append((packet, fds))
+            return self._flush()
+
+    def flush(self) -> int:
+        """Send what waits; return how many are left."""
+        with self._lock:
+            return self._flush()
+
+    def _flush(self) -> int:
+        while self._waiting:
+            packet, fds = self._waiting[0]
+            try:
+                if fds:
+                    socket.send_fds(self._sock, [packet], fds, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+                else:
+                    self._sock.send(packet, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            except BlockingIOError:
+                return len(self._waiting)
+            except OSError as error:
+                if error.errno == errno.ETOOMANYREFS:
+                    return len(self._waiting)
+                # The other side hung up; the monitor is about to see it too.
+                _log.debug("a control message could not be sent: %s", error)
+                self._drop()
+                return 0
+            self._waiting.popleft()
+            for fd in fds:
+                os.close(fd)
+        return 0
+
+    def close(self) -> None:
+        """Drop what waits; nothing is sent any more."""
+        with self._lock:
+            self._closed = True
+            self._drop()
+
+    def _drop(self) -> None:
+        for _, fds in self._waiting:
+            for fd in fds:
+                os.close(fd)
+        self._waiting.clear()

@@ -1,0 +1,641 @@
+"""One other process: the calls to it, the proxies of its objects, what it holds of ours.
+
+Owns: the free lanes, the import table, and the parts that are files of their own: the control
+connection's outbox, one-way calls, shared slots. A synchronous call owns a lane
+until its reply: one send, one receive, on the caller's own thread.
+
+Rules upheld (ARCHITECTURE):
+* Identity: one proxy per remote object for as long as somebody holds it.
+* Re-entrancy: a call that comes back while a thread waits here runs on that thread.
+* Interrupts: a lane whose reply was not read is never used again (``Node.orphan``).
+* Ordering: a release never overtakes what was sent before it (``_fence``).
+
+Locks, each held for a few statements and never while calling out:
+  _lanes_lock   the set of lanes, and dying      _import_lock   import table
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import select
+import socket
+import threading
+import time
+import weakref
+from collections import deque
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+from binderkit import limits
+from binderkit.driver.unix import frame, handshake, outbox, translate
+from binderkit.driver.unix.credit import Receiving
+from binderkit.driver.unix.frame import HEADER, HEADER_SIZE, PACKET_MAX
+from binderkit.driver.unix.oneway import OnewaySender
+from binderkit.driver.unix.serve import answer
+from binderkit.driver.unix.slots import SharedSlots
+from binderkit.driver.unix.tables import Held
+from binderkit.driver.unix.undelivered import Answered, Undelivered
+from binderkit.errors import (
+    CallTimeoutError,
+    DeadObjectError,
+    ParcelReadError,
+    ProtocolError,
+    QuotaError,
+    error_from_status,
+)
+from binderkit.ipc.context import CallContext, Caller, current, new_chain
+from binderkit.ipc.proxy import RemoteProxy
+from binderkit.parcel import MessageSequence
+
+if TYPE_CHECKING:
+    from binderkit.driver.unix.mux import MuxLane
+    from binderkit.driver.unix.node import Node
+    from binderkit.driver.unix.serve import ServedLane
+    from binderkit.ipc.option import MessageOption
+    from binderkit.ipc.remote import RemoteObject
+
+_log = logging.getLogger("binderkit.driver")
+_pack = HEADER.pack
+_unpack = HEADER.unpack_from
+_INLINE = limits.INLINE_BODY
+_MASK = 0xFFFFFFFF
+MAX_OUTBOX = 4096
+"""Control messages that may wait for a peer that does not read; then it is given up."""
+
+
+class Lane:
+    """Our end of a lane: what a synchronous call owns until its reply."""
+
+    __slots__ = ("__weakref__", "context", "kept", "number", "recv", "send", "seq", "sock")
+    nests = True
+    """Whether a call that comes back from the other side may use it."""
+    send_lock = nullcontext()
+
+    def __init__(self, sock: socket.socket, number: int) -> None:
+        self.sock = sock
+        self.send = sock.send
+        self.recv = sock.recv
+        self.number = number
+        self.seq = 0
+        self.context: CallContext | None = None
+        self.kept: object = None
+        """arguments of a call that was given up: they live until its reply comes"""
+
+    def later(self, context: CallContext) -> None:
+        """A coroutine will reply to a call that came back on this lane."""
+
+    def later_done(self, context: CallContext) -> None:
+        """The coroutine has replied."""
+
+
+class Peer:
+    """Another process, as a Connection of its proxies (see ipc/driver.py)."""
+
+    def __init__(self, node: Node, control: socket.socket, node_id: bytes, caller: Caller) -> None:
+        self.node = node
+        self.node_id = node_id
+        self._caller = caller
+        self.control = control
+        self.pidfd = -1
+        self.is_dead = False
+        self.death_reason = "its process ended"
+        self.free: list[Lane] = []
+        self._lanes: set[Lane] = set()
+        self._next_lane = 1
+        self._lanes_lock = threading.Lock()
+        self.outbox = outbox.Outbox(control)
+        self._imports: dict[int, weakref.ref[RemoteProxy]] = {}
+        self._import_lock = threading.Lock()
+        self.held: dict[int, Held] = {}
+        self.served: dict[int, ServedLane] = {}
+        self.muxes: dict[asyncio.AbstractEventLoop, MuxLane] = {}
+        self.oneway = OnewaySender(self)
+        self.incoming = Receiving()
+        self.oneway_read = 0
+        self.deferred: deque[tuple[int, list[tuple[int, int]]]] = deque()
+        self.slots = SharedSlots(self)
+        self.freed = self.slots.freed
+        self.next_freed = self.slots.next_freed
+        self._home: dict[int, list[RemoteProxy]] = {}
+        self._next_home = 1
+
+    @property
+    def caller(self) -> Caller:
+        """Identity the kernel vouched for in the handshake."""
+        return self._caller
+
+    def __repr__(self) -> str:
+        return f"<Peer {self._caller!r}{' dead' if self.is_dead else ''}>"
+
+    # --- calls -------------------------------------------------------------------------------------
+
+    def transact(
+        self,
+        handle: int,
+        code: int,
+        data: MessageSequence,
+        reply: MessageSequence,
+        option: MessageOption | None,
+    ) -> int:
+        """Make a call (see Connection.transact)."""
+        context = current.get()
+        if option is None and context is None:
+            deadline = None
+            remaining = 0
+            chain = new_chain()
+            lane: Any = None
+        else:
+            if option is not None and option._flags & 1:
+                return self.oneway.send(handle, code, data, context)
+            deadline = _deadline(option, context)
+            remaining = _remaining(deadline)
+            chain = new_chain() if context is None else context.chain
+            lane = None if context is None else self._lane_of_chain(context)
+            if lane is not None or (context is not None and context.lane is not None):
+                return self._transact_in_handler(lane, handle, code, data, reply, deadline, remaining, chain)
+        try:
+            lane = self.free.pop()
+        except IndexError:
+            lane = self._new_lane()
+        try:
+            self._exchange(lane, handle, code, data, reply, deadline, remaining, chain)
+        except Undelivered as undelivered:
+            self.free.append(lane)
+            raise undelivered.error from None
+        except Answered as answered:
+            self.free.append(lane)
+            raise answered.error from None
+        except BaseException as error:
+            raise self._give_up(lane, data, error) from None
+        self.free.append(lane)
+        return 0
+
+    def _exchange(
+        self,
+        lane: Any,
+        handle: int,
+        code: int,
+        data: MessageSequence,
+        reply: MessageSequence,
+        deadline: float | None,
+        remaining: int,
+        chain: int,
+    ) -> None:
+        """Send a call on ``lane`` and wait for its reply there, serving what comes back meanwhile."""
+        seq = lane.seq = lane.seq + 1 & _MASK
+        out = data._out
+        if data._objects is None and out is not None and len(out) <= _INLINE:
+            freed = self.next_freed() if self.freed else 0
+            try:
+                lane.send(_pack(1, 1, 0, seq, handle, code, remaining, chain, len(out), 0, 0, freed, 0) + out)
+            except OSError as error:
+                raise self.broken(error) from None
+        else:
+            self.send_general(lane, frame.CALL, 0, seq, handle, code, remaining, chain, data)
+        while True:
+            if deadline is not None:
+                _wait_readable(lane.sock, deadline)
+            try:
+                packet = lane.recv(PACKET_MAX)
+            except BlockingIOError:
+                continue  # our end of a served lane wakes up every PARK_TIME
+            except OSError as error:
+                raise self.broken(error) from None
+            if not packet:
+                raise self.broken(None)
+            if len(packet) >= HEADER_SIZE:
+                version, kind, flags, answers, _, _, _, _, size, objects, _, freed, _ = _unpack(packet)
+                if (
+                    kind == 3
+                    and answers == seq
+                    and not flags
+                    and not objects
+                    and version == 1
+                    and len(packet) == HEADER_SIZE + size
+                ):
+                    if freed:
+                        self.slots.given_back(freed - 1)
+                    if reply._objects is None and reply._in is not None:
+                        reply._out = None
+                        reply._in = packet[HEADER_SIZE:]
+                        reply._pos = reply._reserved = 0
+                    else:
+                        reply._load(packet[HEADER_SIZE:], None)
+                    return
+            if self._other_packet(lane, packet, seq, reply):
+                return
+
+    def _other_packet(self, lane: Any, packet: bytes, seq: int, reply: MessageSequence) -> bool:
+        """Handle what is not a plain reply to ``seq``; return whether the wait is over.
+
+        Raises:
+            Answered: the call failed at the other side.
+        """
+        got = frame.decode(packet)
+        if got.kind == frame.CALL:
+            answer(self, lane, packet)
+            return False
+        fds = translate.receive_fds(lane.sock, got)
+        if got.freed:
+            self.slots.given_back(got.freed - 1)
+        if got.kind != frame.REPLY or got.seq != seq:
+            # The late reply of a nested call that timed out on this lane.
+            translate.dispose(self, got, fds)
+            return False
+        if got.flags & frame.FLAG_FAILED:
+            translate.dispose(self, got, fds)
+            raise Answered(failure(got))
+        data, objects = translate.accept(self, got, fds)
+        reply._load(data, objects)
+        return True
+
+    def send_general(
+        self,
+        lane: Any,
+        kind: int,
+        flags: int,
+        seq: int,
+        handle: int,
+        code: int,
+        remaining: int,
+        chain: int,
+        data: MessageSequence,
+    ) -> int:
+        """Send a message with objects or a large body; return its charge.
+
+        Raises:
+            Undelivered: nothing was sent and nothing stays behind.
+        """
+        try:
+            message = translate.Outgoing(self, data, kind)
+        except Exception as error:
+            raise Undelivered(error) from None
+        freed = self.next_freed() if self.freed else 0
+        try:
+            packet = frame.encode(
+                kind,
+                flags,
+                seq,
+                handle,
+                code,
+                remaining,
+                chain,
+                freed,
+                bytes(message.body),
+                message.entries,
+                len(message.fds),
+            )
+            lane.send(packet)
+        except OSError as error:
+            message.undo()
+            if freed:
+                self.freed.append(freed - 1)
+            raise self.broken(error) from None
+        except BaseException:
+            message.undo()
+            raise
+        try:
+            if message.fds:
+                translate.send_fds(lane.sock, message.fds)
+        except OSError as error:
+            # Half a message is out: the lane is closed, which the receiver sees as such.
+            lane.sock.shutdown(socket.SHUT_RDWR)
+            message.undo()
+            raise self.broken(error) from None
+        message.sent()
+        return message.charge
+
+    def _transact_in_handler(
+        self,
+        lane: ServedLane | Lane | None,
+        handle: int,
+        code: int,
+        data: MessageSequence,
+        reply: MessageSequence,
+        deadline: float | None,
+        remaining: int,
+        chain: int,
+    ) -> int:
+        """A call made by a handler: on the lane of the process that waits for us, or on a lane of its own.
+
+        Another worker waits for requests meanwhile, and lanes that several calls share go to another reader.
+        """
+        if deadline is not None and deadline <= time.monotonic():
+            raise CallTimeoutError("the deadline of the call being handled has passed; nothing was sent")
+        own = None
+        leave_outgoing = self.node.workers.enter_outgoing()
+        try:
+            if lane is None:
+                try:
+                    own = self.free.pop()
+                except IndexError:
+                    own = self._new_lane()
+            self._exchange(own or lane, handle, code, data, reply, deadline, remaining, chain)
+        except (Undelivered, Answered) as failed:
+            if own is not None:
+                self.free.append(own)
+            raise failed.error from None
+        except BaseException as error:
+            if own is None:
+                raise
+            raise self._give_up(own, data, error) from None
+        finally:
+            leave_outgoing()
+        if own is not None:
+            self.free.append(own)
+        return 0
+
+    def _lane_of_chain(self, context: CallContext) -> Any:
+        """Return the lane on which this process's thread waits for us, None when it does not."""
+        me = threading.get_ident()
+        level: CallContext | None = context
+        while level is not None and level.thread == me:
+            if level.peer is self and level.lane is not None and level.lane.nests:
+                return level.lane
+            level = level.parent
+        return None
+
+    def _give_up(self, lane: Lane, data: MessageSequence, error: BaseException) -> BaseException:
+        """A call ended without its reply (timeout, interrupt, broken lane): the lane is not used again."""
+        self.lane_closed(lane)
+        if isinstance(error, DeadObjectError):
+            lane.sock.close()
+            return error
+        if isinstance(error, ProtocolError):
+            self.node.disconnect(self, str(error))
+        lane.kept = data
+        self.post(frame.encode_pairs(frame.CANCEL, [(lane.number, lane.seq)]))
+        self.node.orphan(self, lane)
+        return error
+
+    def broken(self, error: OSError | None) -> Exception:
+        """Return what a call raises whose lane broke: the other process is gone, or hung up on us."""
+        if error is not None and error.errno in (errno.EMSGSIZE, errno.ENOBUFS, errno.EMFILE, errno.ETOOMANYREFS):
+            return Undelivered(
+                QuotaError(f"the system cannot take this message now: {error}; send less, or raise its limits")
+            )
+        self.node.suspect(self)
+        return self.dead_error()
+
+    def dead_error(self) -> DeadObjectError:
+        """Return the error of a call to a dead peer."""
+        return DeadObjectError(f"process {self._caller.pid} cannot be reached any more: {self.death_reason}")
+
+    def check_alive(self) -> None:
+        """Raise DeadObjectError or ForkedError when the peer cannot be used."""
+        self.node.check_usable()
+        if self.is_dead:
+            raise self.dead_error()
+
+    def _new_lane(self) -> Lane:
+        """Open another lane.
+
+        Raises:
+            DeadObjectError, ForkedError: the peer cannot be used.
+            QuotaError: too many calls to this peer at once.
+        """
+        self.check_alive()
+        if len(self._lanes) >= limits.MAX_LANES_PER_PEER:
+            raise QuotaError(
+                f"{len(self._lanes)} calls to process {self._caller.pid} wait for their replies, the limit is "
+                f"{limits.MAX_LANES_PER_PEER}; wait for some, or use send_message_request, which shares one lane"
+            )
+        return self.open_lane(frame.LANE_SYNC)
+
+    def open_lane(self, kind: int) -> Lane:
+        """Give the peer one end of a new socket pair; return ours."""
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as error:
+            raise QuotaError(f"no descriptors left for a connection: {error}; raise ulimit -n") from error
+        with self._lanes_lock:
+            number = self._next_lane
+            self._next_lane += 1
+            lane = Lane(ours, number)
+            self._lanes.add(lane)
+        self.post(frame.encode_pairs(frame.LANE, [(number, kind)]), [theirs.detach()])
+        if self.is_dead:
+            ours.close()
+            raise self.dead_error()
+        return lane
+
+    def lane_closed(self, lane: Lane) -> None:
+        """One of our lanes is used no more."""
+        with self._lanes_lock:
+            self._lanes.discard(lane)
+
+    def report_credit(self) -> None:
+        """Tell the peer how much of its one-way calls we executed."""
+        with self.node.oneway_lock:
+            total = self.incoming.report()
+        self.post(frame.encode_pairs(frame.CREDIT, [(total, 0)]))
+
+    # --- asyncio -----------------------------------------------------------------------------------
+
+    async def transact_async(
+        self,
+        handle: int,
+        code: int,
+        data: MessageSequence,
+        reply: MessageSequence,
+        option: MessageOption | None,
+    ) -> int:
+        """Make a call from a coroutine (see Connection.transact_async)."""
+        context = current.get()
+        if option is not None and option._flags & 1:
+            return self.oneway.send(handle, code, data, context)
+        loop = asyncio.get_running_loop()
+        mux = self.muxes.get(loop)
+        if mux is None or mux.closed:
+            from binderkit.driver.unix.mux import MuxLane
+
+            self.check_alive()
+            for old in [known for known in self.muxes if known.is_closed()]:
+                self.muxes.pop(old).loop_closed()
+            mux = self.muxes[loop] = MuxLane(self, loop)
+        deadline = _deadline(option, context) if option is not None or context is not None else None
+        chain = new_chain() if context is None else context.chain
+        await mux.call(handle, code, data, reply, deadline, chain)
+        return 0
+
+    # --- the control connection ----------------------------------------------------------------------
+
+    def post(self, packet: bytes, fds: list[int] | None = None) -> None:
+        """Send a control message without ever blocking; takes ownership of ``fds``."""
+        left = self.outbox.post(packet, fds or [])
+        if left:
+            self.node.wants_to_write(self, left > outbox.MOST)
+
+    # --- objects of the peer -----------------------------------------------------------------------
+
+    def proxy(self, handle: int) -> RemoteProxy:
+        """Return the proxy of the peer's object ``handle``, which it just sent us once more."""
+        with self._import_lock:
+            known = self._imports.get(handle)
+            proxy = None if known is None else known()
+            if proxy is None:
+                if len(self._imports) >= limits.MAX_REFERENCES_PER_PEER:
+                    raise ProtocolError(f"the peer made us hold more than {limits.MAX_REFERENCES_PER_PEER} objects")
+                proxy = RemoteProxy(self, handle)
+                self._imports[handle] = weakref.ref(proxy)
+            proxy._received += 1
+        return proxy
+
+    def released(self, handle: int, count: int) -> None:
+        """A proxy died (finalizer: enqueue only)."""
+        if count:
+            self.node.note_released(self, handle, count)
+
+    def forget_proxies(self, released: list[tuple[int, int]]) -> None:
+        """Tell the peer about proxies that died (monitor, flush)."""
+        with self._import_lock:
+            for handle, _ in released:
+                known = self._imports.get(handle)
+                if known is not None and known() is None:
+                    del self._imports[handle]
+        for at in range(0, len(released), frame.MAX_PAIRS - 1):
+            # The first pair is the fence: releases wait at the receiver until it has read that one-way call.
+            part = [(self.oneway.fence, 0), *released[at : at + frame.MAX_PAIRS - 1]]
+            self.post(frame.encode_pairs(frame.RELEASE, part))
+
+    def live_proxies(self) -> list[RemoteProxy]:
+        """Return the proxies somebody holds."""
+        with self._import_lock:
+            proxies = [known() for known in self._imports.values()]
+        return [proxy for proxy in proxies if proxy is not None]
+
+    def flush(self) -> None:
+        """Send queued releases now."""
+        self.node.flush_released()
+
+    def introduce(self, handle: int) -> socket.socket:
+        """Have the peer expect a third process for its object; return the end to pass on."""
+        ours, theirs = handshake.pair()
+        self.post(frame.encode_pairs(frame.INTRODUCE, [(handle, 0)]), [theirs.detach()])
+        if self.is_dead:
+            ours.close()
+            raise self.dead_error()
+        return ours
+
+    # --- our objects at the peer -----------------------------------------------------------------------
+
+    def held_stub(self, handle: int) -> RemoteObject:
+        """Return our object that the peer sent home.
+
+        Raises:
+            ProtocolError: the peer does not hold it.
+        """
+        held = self.held.get(handle)
+        if held is None:
+            raise ProtocolError(f"the peer sent handle {handle} home, which it does not hold")
+        return held.stub
+
+    def new_home_token(self) -> int:
+        """Return a number for the homecoming objects of one reply."""
+        self._next_home += 1
+        return self._next_home
+
+    def keep_home(self, token: int, proxies: list[RemoteProxy]) -> None:
+        """Keep proxies alive until the peer confirms that it resolved them."""
+        self._home[token] = proxies
+
+    def home_received(self, token: int) -> None:
+        """The peer resolved what a reply brought home."""
+        self._home.pop(token, None)
+
+    # --- the end ---------------------------------------------------------------------------------------
+
+    def close(self, reason: str) -> None:
+        """Mark the peer dead and wake everybody who waits for it (node: once)."""
+        with self._lanes_lock:
+            self.is_dead = True
+            self.death_reason = reason
+            lanes, self._lanes = self._lanes, set()
+        self.outbox.close()
+        idle = set(self.free)
+        self.free.clear()
+        for lane in lanes:
+            if lane in idle:
+                lane.sock.close()
+            else:
+                # Whoever waits on it must wake up even if a stray process holds the other end open, and closes it.
+                _shut(lane.sock)
+        self.oneway.peer_died()
+        for mux in list(self.muxes.values()):
+            mux.peer_died()
+        self.slots.peer_died()
+        self._home.clear()
+
+    @property
+    def lane_count(self) -> int:
+        """How many lanes we opened to the peer."""
+        return len(self._lanes)
+
+    def forked(self) -> None:
+        """In a forked child: close the parent's descriptors without telling anybody."""
+        self.is_dead = True
+        self.death_reason = "this is a forked child"
+        self.control.close()
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+        for lane in self._lanes:
+            lane.sock.close()
+        for served in self.served.values():
+            served.sock.close()
+        for mux in self.muxes.values():
+            mux.lane.sock.close()
+        self.free = []
+        # The parent's threads may have held locks at the moment of the fork: nothing of them is used again.
+        self._lanes_lock = threading.Lock()
+        self._import_lock = threading.Lock()
+        self.outbox = outbox.Outbox(self.control)
+        self.outbox.close()
+        self.oneway = OnewaySender(self)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+def _shut(sock: socket.socket) -> None:
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError as error:
+        _log.debug("shutting down a lane: %s", error)
+
+
+def failure(got: frame.Frame) -> Exception:
+    """Return the error a failed reply tells about."""
+    told = MessageSequence._received(got.data, None)
+    try:
+        return error_from_status(got.code, told.read_string(), told.read_string(), told.read_string())
+    except ParcelReadError as error:
+        return ProtocolError(f"a failed reply (status {got.code}) whose text cannot be read: {error}")
+
+
+def _deadline(option: MessageOption | None, context: CallContext | None) -> float | None:
+    """Return when a call must be over: its own timeout or the caller's deadline, whichever comes first."""
+    deadline = None if context is None else context.deadline
+    if option is not None and option._timeout is not None:
+        own = time.monotonic() + option._timeout
+        return own if deadline is None else min(own, deadline)
+    return deadline
+
+
+def _remaining(deadline: float | None) -> int:
+    """Return the time left in µs as it travels: 0 = no deadline, so at least 1."""
+    if deadline is None:
+        return 0
+    return max(1, min(_MASK, int((deadline - time.monotonic()) * 1e6)))
+
+
+def _wait_readable(sock: socket.socket, deadline: float) -> None:
+    left = deadline - time.monotonic()
+    poller = select.poll()
+    poller.register(sock.fileno(), select.POLLIN)
+    if left <= 0 or not poller.poll(left * 1000 + 1):
+        raise CallTimeoutError(
+            "no reply before the deadline; the call may still be executed, its reply will be dropped"
+        )

@@ -1,0 +1,141 @@
+"""Who holds which object: exports of this process and what each peer holds of them. Pure tables, no I/O.
+
+Owns: handles of our own stubs, and the counts that decide how long a stub lives.
+
+How counting works: each time an object of ours travels to a peer, that peer's count goes up by one
+*before* the message leaves. The peer counts how often it received the object and gives exactly that number
+back when its proxy dies. A message that could not be sent is taken back. A peer's
+death drops all its counts. So no order of messages can lose or double a reference.
+
+Rules upheld: a peer can name only handles it holds; everything is bounded per peer.
+
+Locks: none here; the node's table lock is held by callers that change anything.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from binderkit import limits
+from binderkit.errors import ProtocolError, QuotaError
+
+if TYPE_CHECKING:
+    from binderkit.ipc.remote import RemoteObject
+
+
+class Export:
+    """A stub of ours that somebody may call.
+
+    Attributes:
+        stub: the object; held strongly for as long as anybody holds it.
+        handle: its number for all peers.
+        total: references of all peers together.
+        queue, running: one-way calls that wait, and whether one is being executed.
+    """
+
+    __slots__ = ("handle", "queue", "running", "stub", "total")
+
+    def __init__(self, stub: RemoteObject, handle: int) -> None:
+        self.stub = stub
+        self.handle = handle
+        self.total = 0
+        self.queue: deque[Any] = deque()
+        self.running = False
+
+
+class Held:
+    """What one peer holds of one export."""
+
+    __slots__ = ("count", "export", "handler", "stub")
+
+    def __init__(self, export: Export) -> None:
+        self.export = export
+        self.stub = export.stub
+        self.handler = export.stub._handler
+        self.count = 0
+
+
+class Exports:
+    """All stubs of ours that are held by somebody, and the root object."""
+
+    def __init__(self) -> None:
+        self._by_handle: dict[int, Export] = {}
+        self._by_stub: dict[int, Export] = {}
+        self._next = 1
+        self.root: Export | None = None
+
+    def set_root(self, stub: RemoteObject) -> Export:
+        """Make ``stub`` handle 0, which everybody who connects may call."""
+        export = self._by_stub.get(id(stub))
+        if export is None or export.handle != 0:
+            export = Export(stub, 0)
+        export.total += 1
+        self.root = self._by_handle[0] = self._by_stub[id(stub)] = export
+        return export
+
+    def grant(self, stub: RemoteObject, held: dict[int, Held]) -> int:
+        """Count one more reference of the peer whose table is ``held``; return the handle.
+
+        Raises:
+            QuotaError: the peer holds too many objects of ours and never gives one back.
+        """
+        export = self._by_stub.get(id(stub))
+        if export is None:
+            export = Export(stub, self._next)
+            if len(held) < limits.MAX_REFERENCES_PER_PEER:
+                self._next += 1
+                self._by_handle[export.handle] = self._by_stub[id(stub)] = export
+        return self.grant_export(export, held)
+
+    def grant_export(self, export: Export, held: dict[int, Held]) -> int:
+        """The same for an export that is known already."""
+        entry = held.get(export.handle)
+        if entry is None:
+            if len(held) >= limits.MAX_REFERENCES_PER_PEER:
+                raise QuotaError(
+                    f"the other process holds {len(held)} objects of this one, the limit is "
+                    f"{limits.MAX_REFERENCES_PER_PEER}; it must drop proxies it no longer needs"
+                )
+            entry = held[export.handle] = Held(export)
+        entry.count += 1
+        export.total += 1
+        return export.handle
+
+    def release(self, held: dict[int, Held], handle: int, count: int) -> RemoteObject | None:
+        """Take ``count`` references of a peer back; return the stub if nobody holds it any more.
+
+        Raises:
+            ProtocolError: more than the peer holds.
+        """
+        entry = held.get(handle)
+        if entry is None or not 0 < count <= entry.count:
+            raise ProtocolError(f"the peer gives back {count} references to handle {handle}, which it does not hold")
+        entry.count -= count
+        if entry.count == 0:
+            del held[handle]
+        return self._drop(entry.export, count)
+
+    def release_all(self, held: dict[int, Held]) -> list[RemoteObject]:
+        """Take all references of a dead peer back; return the stubs nobody holds any more.
+
+        The caller drops them outside its locks: their finalizers are user code.
+        """
+        gone = []
+        for entry in held.values():
+            stub = self._drop(entry.export, entry.count)
+            if stub is not None:
+                gone.append(stub)
+        held.clear()
+        return gone
+
+    def _drop(self, export: Export, count: int) -> RemoteObject | None:
+        export.total -= count
+        if export.total > 0:
+            return None
+        self._by_handle.pop(export.handle, None)
+        self._by_stub.pop(id(export.stub), None)
+        return export.stub
+
+    def __len__(self) -> int:
+        return len(self._by_handle)

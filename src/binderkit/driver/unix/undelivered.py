@@ -1,0 +1,17 @@
+"""Two ways a call ends that leave its lane clean. Internal to the driver: users see ``error``."""
+
+from __future__ import annotations
+
+
+class Undelivered(Exception):
+    """A message that did not leave; nothing of it stays behind."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+class Answered(Exception):
+    """A call that was answered with a failure."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error

@@ -1,0 +1,80 @@
+"""Every limit of binderkit: value, reason, source.
+
+A limit that a user can meet is named in the error that enforces it. The
+sources are sections of OpenHarmony's own behaviour ("reference") or our own
+measurements ("measured", see PROTOCOL.md).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+# --- Parcel (reference 1.1, 1.2, 1.4) ---------------------------------------------------------
+MAX_TRANSACTION: Final = 200 * KIB
+"""Bytes of data in one on-device transaction; above: Ashmem or raw data (reference 0, C1)."""
+MAX_STRING_UNITS: Final = 40_960
+"""A string or interface token must be shorter than this many UTF-16 units (reference 1.2)."""
+MAX_RAW_DATA: Final = 128 * MIB
+"""Bytes of one raw data block (reference 1.4)."""
+RAW_DATA_INLINE: Final = 32 * KIB
+"""Raw data up to this travels in the data area, above it through shared memory (reference 1.4)."""
+MAX_CAPACITY: Final = 1 * MIB
+"""Highest capacity a sequence can be raised to by set_capacity (Binder's own mapping is 1 MiB)."""
+MIN_CAPACITY: Final = 64
+CAPACITY_STEP: Final = 4096
+
+# --- Transaction codes (reference 1.12) -------------------------------------------------------
+MIN_TRANSACTION_ID: Final = 1
+MAX_TRANSACTION_ID: Final = 0x00FFFFFF
+
+# --- Calls (reference 1.5, 1.13) --------------------------------------------------------------
+DEFAULT_WAIT_TIME: Final = 8
+"""Seconds an RPC waits for its reply; on-device calls wait for ever unless they carry a timeout."""
+MAX_WAIT_TIME: Final = 3000
+"""Seconds; also the longest timeout (it travels as a 32-bit number of microseconds)."""
+DEFAULT_WORK_THREADS: Final = 16
+MIN_WORK_THREADS: Final = 1
+MAX_WORK_THREADS: Final = 32
+HARD_THREADS: Final = 256
+"""Threads of a pool including those that wait in outgoing calls (measured: prototype)."""
+SLOW_POOL_WARNING: Final = 0.5
+"""Seconds for which a request may find no free thread before a warning (reference 1.13)."""
+
+# --- Buffers per target process (reference 0, C1) ---------------------------------------------
+ONEWAY_BUDGET: Final = (1 * MIB - 2 * 4096) // 2
+"""520 192 bytes of one-way calls may be on their way to one process."""
+
+# --- The socket driver (measured: prototype) --------------------------------------------------
+INLINE_BODY: Final = 64 * KIB
+"""A data area above this travels in pooled shared memory instead of the packet."""
+PARK_TIME: Final = 0.02
+"""Seconds a server thread stays on a lane after its last request."""
+ONEWAY_SEND_WAIT: Final = 5.0
+"""Seconds a one-way call may find the target's socket full before it fails."""
+HANDSHAKE_WAIT: Final = 5.0
+"""Seconds the other side may take to say who it is."""
+SLOT_CLASSES: Final = (256 * KIB, 1 * MIB, 4 * MIB, 16 * MIB, 64 * MIB, 128 * MIB + 4096)
+"""Sizes of pooled shared-memory slots; fixed, so that a mapping can be reused."""
+MAX_POOLED: Final = 512 * MIB
+"""Bytes of shared memory a process keeps in its pool for reuse or in flight."""
+MAX_SLOTS_PER_PEER: Final = 64
+"""Pooled slots of one peer that we keep mapped."""
+
+# --- Per peer: what one other process may make us hold -----------------------------------------
+MAX_LANES_PER_PEER: Final = 256
+MAX_OBJECTS_PER_MESSAGE: Final = 1024
+MAX_FDS_PER_MESSAGE: Final = 253
+"""The kernel's own limit for one message (SCM_MAX_FD)."""
+MAX_REFERENCES_PER_PEER: Final = 20_000
+"""Objects of ours one peer can hold, and proxies we hold of one peer (reference 1.7)."""
+MAX_PEERS: Final = 8192
+MAX_PEERS_PER_USER: Final = 4096
+
+# --- SAMgr (reference 2.1, 2.2) -----------------------------------------------------------------
+MIN_ABILITY_ID: Final = 1
+MAX_ABILITY_ID: Final = 0x00FFFFFF
+MAX_ABILITIES: Final = 1000
+MAX_SUBSCRIPTIONS_PER_PID: Final = 256

@@ -1,0 +1,200 @@
+"""This process and its children: which driver is used, and ``spawn``.
+
+Owns: the default driver (the socket driver), and child processes that serve a root object to
+their parent (OpenHarmony's native child process, reference 1.11): no SAMgr needed.
+
+Rules upheld: a child ends with its parent; arguments are JSON, nothing is pickled; a
+callable travels as the name of a module and of an attribute in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from binderkit.driver.unix import handshake
+from binderkit.driver.unix.node import Node
+from binderkit.driver.unix.rendezvous import find_context
+from binderkit.errors import DeadObjectError, IpcError, ParamTypeError, ParamValueError
+from binderkit.ipc.driver import current_driver, peek_driver, set_default_factory, set_driver
+
+if TYPE_CHECKING:
+    from binderkit.ipc.proxy import RemoteProxy
+    from binderkit.ipc.remote import RemoteObject
+
+START_WAIT = 30.0
+"""Seconds a child may take to import its code and offer its object."""
+END_WAIT = 5.0
+"""Seconds a child may take to end after SIGTERM."""
+
+
+def _make_default() -> Node:
+    return Node(find_context=find_context)
+
+
+set_default_factory(_make_default)
+
+
+def _forget_driver() -> None:
+    """A forked child makes a driver of its own when it needs one."""
+    set_driver(None)
+
+
+os.register_at_fork(after_in_child=_forget_driver)
+
+
+def local_node() -> Node:
+    """Return this process's socket driver.
+
+    Raises:
+        IpcError: the process uses another driver.
+    """
+    driver = current_driver()
+    if not isinstance(driver, Node):
+        raise IpcError(f"this needs the socket driver, the process uses {driver.name!r}")
+    return driver
+
+
+def shutdown() -> None:
+    """Close this process's driver: disconnect, end the threads. A later call starts a new one."""
+    driver = peek_driver()
+    set_driver(None)
+    if driver is not None:
+        driver.close()
+
+
+class Child:
+    """A child process that serves a root object. Use as a context manager, or call ``close``.
+
+    Attributes:
+        root: proxy of the child's root object.
+        pid: its process id.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], root: RemoteProxy) -> None:
+        self._process = process
+        self.root = root
+        self.pid = process.pid
+
+    def is_alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
+
+    @property
+    def exit_code(self) -> int | None:
+        """Exit code, minus the signal's number if a signal ended it, None while it runs."""
+        return self._process.poll()
+
+    def kill(self) -> None:
+        """End the process at once (SIGKILL) and wait for it."""
+        self._process.kill()
+        self._process.wait()
+
+    def terminate(self) -> None:
+        """Ask the process to end (SIGTERM); does not wait."""
+        self._process.send_signal(signal.SIGTERM)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end, at most ``timeout`` seconds (subprocess.TimeoutExpired); return the exit code."""
+        return self._process.wait(timeout)
+
+    def close(self) -> None:
+        """End the process: SIGTERM, SIGKILL after END_WAIT seconds. Idempotent."""
+        if self._process.poll() is not None:
+            return
+        self.terminate()
+        try:
+            self._process.wait(END_WAIT)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        code = self._process.poll()
+        return f"<Child pid={self.pid} {'running' if code is None else f'ended with {code}'}>"
+
+
+def spawn(
+    root: str | Callable[..., RemoteObject],
+    *args: Any,
+    env: Mapping[str, str] | None = None,
+    timeout: float = START_WAIT,
+) -> Child:
+    """Start a child process that serves a root object; return the child with the object's proxy.
+
+    Args:
+        root: what makes the object in the child: a class or function at the top level of a module, or its
+            name as "module:attribute". It is imported there, so guard a script's main part by
+            ``if __name__ == "__main__"``.
+        args: arguments for it, anything JSON can carry.
+        env: environment of the child, default: ours.
+        timeout: seconds the child may take until its object is there.
+
+    Returns:
+        Child; the process ends with its parent at the latest.
+
+    Raises:
+        ParamTypeError, ParamValueError: ``root`` cannot be named, or ``args`` are no JSON (401).
+        DeadObjectError: the child ended, or did not offer its object in time; its stderr says why (-32).
+    """
+    order = {"root": _name_of(root), "args": args, "path": sys.path}
+    try:
+        text = json.dumps(order)
+    except (TypeError, ValueError) as error:
+        raise ParamTypeError(f"arguments of a child must be JSON (numbers, strings, lists, dicts): {error}") from None
+    node = local_node()
+    ours, theirs = handshake.pair()
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "binderkit.child", str(theirs.fileno()), text],
+            pass_fds=[theirs.fileno()],
+            env=None if env is None else dict(env),
+        )
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    try:
+        return Child(process, node.join(ours, wait=timeout))
+    except BaseException as error:
+        process.kill()
+        code = process.wait()
+        if isinstance(error, DeadObjectError):
+            raise DeadObjectError(
+                f"the child process {order['root']} ended with code {code} before it offered its object; "
+                "see its error output"
+            ) from None
+        raise
+
+
+def _name_of(root: str | Callable[..., RemoteObject]) -> str:
+    """Return "module:attribute" (or "/path/file.py:attribute" for the main script)."""
+    if isinstance(root, str):
+        module, colon, attribute = root.partition(":")
+        if not (module and colon and attribute):
+            raise ParamValueError(f"{root!r} names no object; write 'module:attribute'")
+        return root
+    module = getattr(root, "__module__", None) or ""
+    attribute = getattr(root, "__qualname__", "")
+    if not callable(root) or not module or not attribute or "<" in attribute:
+        raise ParamTypeError(f"{root!r} cannot be found by its name; use a class or function at the top of a module")
+    if module == "__main__":
+        path = getattr(sys.modules["__main__"], "__file__", None)
+        if path is None:
+            raise ParamValueError(f"{attribute} lives in an interactive session; put it into a module")
+        return f"{os.path.abspath(path)}:{attribute}"
+    return f"{module}:{attribute}"

@@ -1,0 +1,1 @@
+"""Tests of binderkit; the folders mirror src/binderkit."""
