@@ -9,10 +9,7 @@ callable travels as the name of a module and of an attribute in it.
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -20,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from binderkit.driver.unix import handshake
 from binderkit.driver.unix.node import Node
-from binderkit.driver.unix.rendezvous import find_context
 from binderkit.errors import DeadObjectError, IpcError, ParamTypeError, ParamValueError
 from binderkit.ipc.driver import current_driver, peek_driver, set_default_factory, set_driver
 
 if TYPE_CHECKING:
+    import socket
+    import subprocess
+
     from binderkit.ipc.proxy import RemoteProxy
     from binderkit.ipc.remote import RemoteObject
 
@@ -35,7 +34,13 @@ END_WAIT = 5.0
 
 
 def _make_default() -> Node:
-    return Node(find_context=find_context)
+    return Node(find_context=_find_context)
+
+
+def _find_context(node: Node, start: bool) -> socket.socket:
+    from binderkit.driver.unix.rendezvous import find_context
+
+    return find_context(node, start)
 
 
 set_default_factory(_make_default)
@@ -67,6 +72,9 @@ def shutdown() -> None:
     set_driver(None)
     if driver is not None:
         driver.close()
+    handler_loop = sys.modules.get("binderkit.ipc.loop")
+    if handler_loop is not None:
+        handler_loop.stop()
 
 
 class Child:
@@ -98,7 +106,7 @@ class Child:
 
     def terminate(self) -> None:
         """Ask the process to end (SIGTERM); does not wait."""
-        self._process.send_signal(signal.SIGTERM)
+        self._process.terminate()
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end, at most ``timeout`` seconds (subprocess.TimeoutExpired); return the exit code."""
@@ -108,6 +116,8 @@ class Child:
         """End the process: SIGTERM, SIGKILL after END_WAIT seconds. Idempotent."""
         if self._process.poll() is not None:
             return
+        import subprocess
+
         self.terminate()
         try:
             self._process.wait(END_WAIT)
@@ -150,6 +160,10 @@ def spawn(
         ParamTypeError, ParamValueError: ``root`` cannot be named, or ``args`` are no JSON (401).
         DeadObjectError: the child ended, or did not offer its object in time; its stderr says why (-32).
     """
+    # Both only here: a process that starts no children does not pay for them.
+    import json
+    import subprocess
+
     order = {"root": _name_of(root), "args": args, "path": sys.path}
     try:
         text = json.dumps(order)

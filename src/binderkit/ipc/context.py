@@ -56,6 +56,7 @@ class CallContext:
 
     Attributes:
         caller: who calls (replaced by ourselves between reset and restore of the identity).
+        origin: who calls, always.
         peer: the driver's connection the request came from.
         lane: where its reply goes; a nested call to the same peer uses it too.
         thread: ident of the thread that owns ``lane``.
@@ -65,7 +66,19 @@ class CallContext:
         parent: the context this one is nested in.
     """
 
-    __slots__ = ("_cancelled", "_on_cancel", "caller", "chain", "deadline", "lane", "parent", "peer", "seq", "thread")
+    __slots__ = (
+        "_cancelled",
+        "_on_cancel",
+        "caller",
+        "chain",
+        "deadline",
+        "lane",
+        "origin",
+        "parent",
+        "peer",
+        "seq",
+        "thread",
+    )
 
     def __init__(
         self,
@@ -78,7 +91,7 @@ class CallContext:
         deadline: float | None,
         parent: CallContext | None,
     ) -> None:
-        self.caller = caller
+        self.caller = self.origin = caller
         self.peer = peer
         self.lane = lane
         self.thread = thread

@@ -10,11 +10,9 @@ of the connection the request came on.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import sys
-import traceback
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -22,7 +20,6 @@ from binderkit.errors import (
     ERR_INVALID_PARAM,
     ERR_UNKNOWN_TRANSACTION,
     CallCancelledError,
-    InvalidObjectError,
     IpcError,
     QuotaError,
     RefusedError,
@@ -38,6 +35,7 @@ from binderkit.ipc.proxy import (
     PING_TRANSACTION,
     SYNCHRONIZE_REFERENCE,
     check_code,
+    check_sequences,
 )
 from binderkit.ipc.remote import NoHandler, RemoteObject
 
@@ -93,6 +91,8 @@ def failure_of(stub: RemoteObject | None, error: BaseException) -> Failure:
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     remote_traceback = ""
     if stub is not None and getattr(stub, "send_tracebacks", False):
+        import traceback
+
         remote_traceback = "".join(traceback.format_exception(error))[-MAX_TRACEBACK:]
     if not isinstance(error, CallCancelledError):
         _log.warning("the handler of %r raised %s: %s", stub, name, text, exc_info=error)
@@ -162,21 +162,13 @@ def _dump(stub: RemoteObject, data: MessageSequence) -> bool:
     return True
 
 
-def _check_sequences(data: object, reply: object) -> None:
-    from binderkit.parcel import MessageSequence
-
-    for name, value in (("data", data), ("reply", reply)):
-        if not isinstance(value, MessageSequence):
-            raise InvalidObjectError(f"{name} must be a MessageSequence, got {type(value).__name__}")
-
-
 def call_local(
     stub: RemoteObject, code: int, data: MessageSequence, reply: MessageSequence, option: MessageOption | None
 ) -> int:
     """Call a stub of this process directly, on this thread, as ourselves; return 0 (reference 1.7, trap 1)."""
     check_code(code)
-    _check_sequences(data, reply)
-    token = current.set(None)
+    check_sequences(data, reply)
+    token = current.set(_local_context())
     try:
         result: Any = _invoke(stub, code, data, reply, option)
         if isinstance(result, Awaitable):
@@ -194,20 +186,28 @@ async def call_local_async(
 ) -> int:
     """The same from a coroutine; an async handler runs on the running loop."""
     check_code(code)
-    _check_sequences(data, reply)
-    token = current.set(None)
+    check_sequences(data, reply)
+    token = current.set(_local_context())
     try:
         result: Any = _invoke(stub, code, data, reply, option)
         if isinstance(result, Awaitable):
             result = await result
         check_handled(stub, code, result)
-    except asyncio.CancelledError:
-        raise
     except Exception as error:
         raise failure_of(stub, error).error() from error
     finally:
         current.reset(token)
     return 0
+
+
+def _local_context() -> CallContext | None:
+    """Return the context of a direct call: we are the caller, chain and deadline of the request being handled go on."""
+    outer = current.get()
+    if outer is None:
+        return None
+    return CallContext(
+        own_identity(), outer.peer, outer.lane, outer.thread, outer.seq, outer.chain, outer.deadline, outer
+    )
 
 
 def _invoke(

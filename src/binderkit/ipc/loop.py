@@ -21,22 +21,24 @@ from binderkit.errors import CallCancelledError
 from binderkit.ipc.context import CallContext
 
 _lock = threading.Lock()
+_attached: asyncio.AbstractEventLoop | None = None
 _loop: asyncio.AbstractEventLoop | None = None
 _thread: threading.Thread | None = None
 
 
 def attach(loop: asyncio.AbstractEventLoop | None) -> None:
     """Run async handlers on ``loop`` from now on (None: on a background loop)."""
-    global _loop
+    global _attached
     with _lock:
-        if _thread is None:
-            _loop = loop
+        _attached = loop
 
 
 def handler_loop() -> asyncio.AbstractEventLoop:
     """Return the loop of async handlers; start the background one if none was attached."""
     global _loop, _thread
     with _lock:
+        if _attached is not None and not _attached.is_closed():
+            return _attached
         if _loop is None or _loop.is_closed():
             _loop = asyncio.new_event_loop()
             _thread = threading.Thread(target=_loop.run_forever, name="binderkit-loop", daemon=True)
@@ -132,9 +134,9 @@ def run(awaitable: Awaitable[Any], context: CallContext | None) -> Any:
 
 def _after_fork() -> None:
     """A forked child has no loop thread; it starts its own when needed."""
-    global _loop, _thread, _lock
+    global _attached, _loop, _thread, _lock
     _lock = threading.Lock()
-    _loop = _thread = None
+    _attached = _loop = _thread = None
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -5,8 +5,7 @@ Owns: the flags of reference 1.5 and the records of 1.6 and 1.7.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from binderkit import limits
 from binderkit.errors import ParamTypeError, ParamValueError
@@ -139,9 +138,8 @@ RECEIVED_SYNC = ReceivedOption(MessageOption.TF_SYNC)
 RECEIVED_ASYNC = ReceivedOption(MessageOption.TF_ASYNC)
 
 
-@dataclass(slots=True)
-class RequestResult:
-    """What send_message_request gives back (reference 1.6).
+class RequestResult(NamedTuple):
+    """What send_message_request gives back (reference 1.6); ``err, code, data, reply = ...`` works.
 
     Attributes:
         err_code: 0; every other outcome is raised as an error whose ``code`` is the native result.
@@ -155,13 +153,8 @@ class RequestResult:
     data: MessageSequence
     reply: MessageSequence
 
-    def __iter__(self) -> Any:
-        """Allow ``err, code, data, reply = await proxy.send_message_request(...)``."""
-        return iter((self.err_code, self.code, self.data, self.reply))
 
-
-@dataclass(slots=True, frozen=True)
-class CallingInfo:
+class CallingInfo(NamedTuple):
     """Who calls, as handed to on_remote_message_request(code, data, reply, option, calling_info) (reference 1.7)."""
 
     caller_pid: int

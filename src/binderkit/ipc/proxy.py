@@ -108,6 +108,8 @@ class RemoteProxy(IRemoteObject):
         """
         if not 1 <= code <= 0x00FFFFFF:
             check_code(code)
+        if reply.__class__ is not MessageSequence or data.__class__ is not MessageSequence:
+            check_sequences(data, reply)
         return self._transact(self._handle, code, data, reply, option)
 
     async def send_message_request(
@@ -122,6 +124,8 @@ class RemoteProxy(IRemoteObject):
         """
         if not 1 <= code <= 0x00FFFFFF:
             check_code(code)
+        if reply.__class__ is not MessageSequence or data.__class__ is not MessageSequence:
+            check_sequences(data, reply)
         await self._connection.transact_async(self._handle, code, data, reply, option)
         return RequestResult(0, code, data, reply)
 
@@ -206,8 +210,9 @@ class RemoteProxy(IRemoteObject):
 
     @property
     def has_recipients(self) -> bool:
-        """Whether somebody is to be told of the death."""
-        return bool(self._recipients)
+        """Whether somebody is to be told of the death (a registration under way counts)."""
+        with _recipients_lock:
+            return bool(self._recipients)
 
     def __del__(self) -> None:
         # An enqueue and nothing else: this may run in any thread, inside any lock.
@@ -229,6 +234,13 @@ def check_code(code: int) -> None:
         f"transaction code {code:#x} is outside 1 … {limits.MAX_TRANSACTION_ID:#x} "
         "and is not PING, DUMP, INTERFACE or SYNCHRONIZE_REFERENCE"
     )
+
+
+def check_sequences(data: object, reply: object) -> None:
+    """Raise ParamTypeError unless both are MessageSequences (401)."""
+    for name, value in (("data", data), ("reply", reply)):
+        if not isinstance(value, MessageSequence):
+            raise ParamTypeError(f"{name} must be a MessageSequence, got {type(value).__name__}")
 
 
 def _check_recipient(recipient: object, flags: object) -> None:

@@ -7,7 +7,6 @@ a driver that exports it keeps its own record.
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -218,6 +217,11 @@ def _bound_handler(stub: RemoteObject) -> Handler:
 
 
 def _positional_count(method: Handler) -> int:
+    code = getattr(getattr(method, "__func__", None), "__code__", None)
+    if code is not None:
+        return int(code.co_argcount) - 1  # a plain method; importing inspect would cost more than the package
+    import inspect
+
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     parameters = inspect.signature(method).parameters.values()
     return sum(parameter.kind in kinds for parameter in parameters)

@@ -122,8 +122,8 @@ class IPCSkeleton:
         context = current.get()
         if context is None:
             return
-        if identity == context.peer.caller.identity():
-            context.caller = context.peer.caller
+        if identity == context.origin.identity():
+            context.caller = context.origin
         elif identity != context.caller.identity():
             raise ParamValueError("this identity does not belong to the caller of the current call")
 

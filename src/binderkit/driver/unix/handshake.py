@@ -17,7 +17,7 @@ import socket
 import struct
 
 from binderkit.driver.unix import frame
-from binderkit.errors import DeadObjectError, ProtocolError, RefusedError
+from binderkit.errors import DeadObjectError, DescriptorError, ProtocolError, RefusedError
 from binderkit.ipc.context import Caller
 
 _CREDENTIALS = struct.Struct("iII")
@@ -99,18 +99,37 @@ def receive_with_fds(sock: socket.socket, size: int, most: int, flags: int = 0) 
 
     Raises:
         ProtocolError: more descriptors than allowed; all are closed.
+        DescriptorError: this process has none left for them.
     """
     packet, ancillary, got, _ = sock.recvmsg(size, socket.CMSG_SPACE(most * _INT), MSG_CMSG_CLOEXEC | flags)
     fds: list[int] = []
     for level, kind, value in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds += received_fds(value)
+    if got & socket.MSG_CTRUNC and len(fds) < most:
+        close_all(fds)
+        raise DescriptorError("this process has no descriptors left for what was sent to it; raise ulimit -n")
     if got & socket.MSG_CTRUNC or len(fds) > most:
         close_all(fds)
-        raise ProtocolError(
-            f"a message with more than the {most} descriptors allowed here, or the process has no descriptors left"
-        )
+        raise ProtocolError(f"a message with more than the {most} descriptors allowed here")
     return packet, fds
+
+
+def received_socket(fd: int) -> socket.socket:
+    """Return the connection a peer sent us; takes ownership of ``fd``.
+
+    Raises:
+        ProtocolError: it is something else than a UNIX SEQPACKET socket.
+    """
+    try:
+        sock = socket.socket(fileno=fd)
+    except OSError as error:
+        os.close(fd)
+        raise ProtocolError(f"a descriptor that is no socket where a connection was expected: {error}") from None
+    if sock.family != socket.AF_UNIX or sock.type != socket.SOCK_SEQPACKET:
+        sock.close()
+        raise ProtocolError("a socket of another kind than UNIX SEQPACKET where a connection was expected")
+    return sock
 
 
 def close_all(fds: list[int]) -> None:

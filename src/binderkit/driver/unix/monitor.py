@@ -74,7 +74,7 @@ class Monitor:
         """Wake the thread."""
         try:
             os.eventfd_write(self._bell, 1)
-        except OSError:
+        except (OSError, ValueError):
             _log.debug("the monitor is closed")
 
     def _run(self) -> None:
@@ -130,4 +130,6 @@ class Monitor:
         """Close the descriptors (also in a forked child, whose thread does not exist)."""
         self._closed = True
         self._epoll.close()
-        os.close(self._bell)
+        # -1 first: a finalizer that still rings must not write into whatever gets the number next.
+        bell, self._bell = self._bell, -1
+        os.close(bell)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -121,7 +122,7 @@ class MuxLane:
             self._enqueue(packet, message)
             return
         try:
-            self.lane.send(packet)
+            self.lane.send(packet, socket.MSG_NOSIGNAL)
         except BlockingIOError:
             self._enqueue(packet, message)
             return
@@ -153,7 +154,7 @@ class MuxLane:
         try:
             while self._queue:
                 packet, message = self._queue[0]
-                self.lane.send(packet)
+                self.lane.send(packet, socket.MSG_NOSIGNAL)
                 self._queue.popleft()
                 if message is not None:
                     self._send_rest(message)

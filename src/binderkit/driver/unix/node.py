@@ -24,8 +24,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from binderkit import limits
 from binderkit.driver.unix import frame, handshake, serve, translate
@@ -37,6 +36,7 @@ from binderkit.driver.unix.tables import Export, Exports
 from binderkit.driver.unix.workers import Workers
 from binderkit.errors import (
     DeadObjectError,
+    DescriptorError,
     ForkedError,
     IpcError,
     NoServiceManagerError,
@@ -48,6 +48,9 @@ from binderkit.ipc.context import Caller, own_identity
 from binderkit.ipc.proxy import RemoteProxy
 from binderkit.ipc.remote import RemoteObject
 from binderkit.parcel.objects import OwnedFd
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _log = logging.getLogger("binderkit.driver")
 _nodes: weakref.WeakSet[Node] = weakref.WeakSet()
@@ -82,12 +85,13 @@ class Node:
         self._orphans: dict[int, tuple[Peer, Lane]] = {}
         self._introductions: set[Introduction] = set()
         self._listeners: dict[int, socket.socket] = {}
+        self._paused_listeners: set[int] = set()
         self._peer_deaths: list[Callable[[Peer], None]] = []
         self._context: RemoteProxy | None = None
         self._context_lock = threading.Lock()
         self._closed = False
-        self.workers = Workers(title)
         self.monitor = Monitor(title, self._housekeeping)
+        self.workers = Workers(title, self.monitor.stir)
         self.monitor.start()
         _nodes.add(self)
 
@@ -142,6 +146,9 @@ class Node:
         for _, lane in self._orphans.values():
             lane.sock.close()
         self._orphans.clear()
+        for peer in peers:
+            for served in list(peer.served.values()):
+                served.close()
         self._context = None
 
     # --- connections -----------------------------------------------------------------------------
@@ -164,11 +171,16 @@ class Node:
         except BlockingIOError:
             return
         except OSError as error:
-            _log.warning("cannot accept a connection: %s", error)
+            # Out of descriptors: the connection waits in the backlog until the next tick instead of spinning here.
+            if not self._paused_listeners:
+                _log.warning("cannot accept connections for the moment: %s", error)
+            self._paused_listeners.add(sock.fileno())
+            self.monitor.change(sock.fileno(), 0)
+            self.stir()
             return
         handshake.expect(connection)
         root = self.exports.root
-        if root is None or len(self._peers) >= limits.MAX_PEERS:
+        if root is None:
             connection.close()
             return
         self._begin_introduction(connection, root, admission)
@@ -308,11 +320,15 @@ class Node:
 
     watch_peer = _watch_peer
 
-    def introduced(self, fd: OwnedFd) -> RemoteProxy:
-        """Return the proxy behind a connection that came in a message; a dead one if its owner is gone."""
-        sock = socket.socket(fileno=fd.detach())
+    def introduced(self, fd: OwnedFd, until: float) -> RemoteProxy:
+        """Return the proxy behind a connection that came in a message; a dead one if its owner is gone.
+
+        Raises:
+            ProtocolError: it is no connection at all.
+        """
+        sock = handshake.received_socket(fd.detach())
         try:
-            return self.join(sock)
+            return self.join(sock, wait=max(0.001, until - time.monotonic()))
         except (DeadObjectError, RefusedError) as error:
             _log.info("an object that was passed on cannot be reached: %s", error)
             return self.dead_proxy()
@@ -346,6 +362,8 @@ class Node:
             return
         except ProtocolError as error:
             self.disconnect(peer, str(error))
+        except DescriptorError as error:
+            _log.error("what %r sent is lost (its caller sees that): %s", peer, error)
         except OSError as error:
             _log.debug("control connection of %r: %s", peer, error)
             self._bury(peer, "its process ended")
@@ -365,20 +383,14 @@ class Node:
         action(self, peer, pairs, fds)
 
     def _on_lane(self, peer: Peer, pairs: list[tuple[int, int]], fds: list[int]) -> None:
-        sock = socket.socket(fileno=fds[0])
+        sock = handshake.received_socket(fds[0])
         ((number, kind),) = pairs
         makers = {
             frame.LANE_SYNC: serve.ServedLane,
             frame.LANE_MUX: serve.SharedLane,
             frame.LANE_ONEWAY: serve.OnewayLane,
         }
-        if (
-            kind not in makers
-            or number in peer.served
-            or len(peer.served) >= limits.MAX_LANES_PER_PEER
-            or sock.family != socket.AF_UNIX
-            or sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) != socket.SOCK_SEQPACKET
-        ):
+        if kind not in makers or number in peer.served or len(peer.served) >= limits.MAX_LANES_PER_PEER:
             sock.close()
             raise ProtocolError(
                 f"lane {number} of kind {kind}: unknown kind, a number twice, too many, or no lane at all"
@@ -392,7 +404,7 @@ class Node:
         self.workers.add(lane.fd, lane)
 
     def _on_introduce(self, peer: Peer, pairs: list[tuple[int, int]], fds: list[int]) -> None:
-        sock = socket.socket(fileno=fds[0])
+        sock = handshake.received_socket(fds[0])
         held = peer.held.get(pairs[0][0])
         if held is None or sum(intro.introducer is peer for intro in self._introductions) > limits.MAX_LANES_PER_PEER:
             sock.close()
@@ -505,6 +517,9 @@ class Node:
             worked = True
             for intro in list(self._introductions):
                 intro.check_time()
+        while self._paused_listeners:
+            self.monitor.change(self._paused_listeners.pop(), select.EPOLLIN)
+            worked = True
         return self._check_starvation() or worked
 
     def _check_starvation(self) -> bool:
@@ -556,6 +571,7 @@ class Node:
                 got = frame.decode(packet)
                 translate.dispose(peer, got, translate.receive_fds(lane.sock, got))
                 if got.kind == frame.REPLY:
+                    lane.drained(answered=True)
                     return  # the end follows
         except BlockingIOError:
             return
@@ -564,6 +580,7 @@ class Node:
         # The end, or a call back to a thread that no longer waits: closing tells the other side.
         self.monitor.forget(fd)
         del self._orphans[fd]
+        lane.drained(answered=False)
         lane.sock.close()
 
     # --- the end of peers --------------------------------------------------------------------------
@@ -587,6 +604,7 @@ class Node:
         """Hang up on a peer that broke the protocol or does not read."""
         if not peer.is_dead:
             _log.warning("disconnecting %r: %s", peer, reason)
+        peer.expelled = True
         self._bury(peer, f"it was disconnected: {reason}")
 
     def _bury(self, peer: Peer, reason: str) -> None:
@@ -600,27 +618,36 @@ class Node:
             os.close(peer.pidfd)
         peer.close(reason)
         peer.control.close()
-        with self.tables_lock:
-            gone = self.exports.release_all(peer.held)
         for lane in list(peer.served.values()):
-            for context in [lane.context, *getattr(lane, "pending", {}).values()]:
-                if context is not None:
-                    context.cancel()
+            lane.peer_died()
         for fd, (owner, orphan) in list(self._orphans.items()):
             if owner is peer:
                 self.monitor.forget(fd)
                 self._orphans.pop(fd, None)
+                orphan.drained(answered=True)
                 orphan.sock.close()
-        self._tell_of_death(peer, gone)
+        if not self._closed:
+            self._tell_of_death(peer)
+        self.drained(peer)
 
-    def _tell_of_death(self, peer: Peer, gone: list[RemoteObject]) -> None:
+    def drained(self, peer: Peer) -> None:
+        """A lane of a dead peer is at its end: with the last one go the peer's references to our objects.
+
+        Not earlier, because one-way calls it made before it ended are still read and executed.
+        """
+        if peer.served and not self._closed and not peer.expelled:
+            return
+        with self.tables_lock:
+            gone = self.exports.release_all(peer.held)
+        if gone:
+            self.submit(gone.clear)  # finalizers are user code
+
+    def _tell_of_death(self, peer: Peer) -> None:
         mourners = [proxy for proxy in peer.live_proxies() if proxy.has_recipients]
         for proxy in mourners:
             self.submit(proxy.obituary)
         for listener in self._peer_deaths:
             self.submit(lambda listener=listener: listener(peer))  # type: ignore[misc]
-        if gone:
-            self.submit(gone.clear)
 
     # --- fork --------------------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _pack = HEADER.pack
 _INLINE = limits.INLINE_BODY
 _BUDGET = limits.ONEWAY_BUDGET
+_NOSIGNAL = socket.MSG_NOSIGNAL
 
 
 class OnewaySender:
@@ -68,7 +69,9 @@ class OnewaySender:
                 seq = lane.seq + 1 & 0xFFFFFFFF
                 freed = peer.next_freed() if peer.freed else 0
                 try:
-                    lane.send(_pack(1, 2, 0, seq, handle, code, 0, chain, len(out), 0, 0, freed, 0) + out)
+                    lane.send(
+                        _pack(1, 2, 0, seq, handle, code, 0, chain, len(out), 0, 0, freed, 0) + out, socket.MSG_NOSIGNAL
+                    )
                 except OSError as error:
                     raise self._failed(error) from None
                 lane.seq = seq
@@ -134,9 +137,12 @@ class OnewaySender:
             self._news.notify_all()
 
     def peer_died(self) -> None:
-        """Wake a sender that waits for credit."""
+        """Wake senders; close the lane, which is shut already, once none of them uses it."""
         with self._news:
             self._news.notify_all()
+        with self._lock:
+            if self._lane is not None:
+                self._lane.sock.close()
 
     @property
     def fence(self) -> int:
@@ -148,7 +154,7 @@ class OnewaySender:
 def _size_of(data: MessageSequence) -> int:
     """Return what a message will be charged, before it is translated."""
     body = translate.readable(data)
-    size = HEADER_SIZE + len(body)
+    size = HEADER_SIZE + len(body) + frame.ENTRY.size  # a large body has an entry of its own
     for offset, (kind, _) in (data._objects or {}).items():
         size += frame.ENTRY.size
         if kind == KIND_BLOB:

@@ -16,7 +16,6 @@ Locks, each held for a few statements and never while calling out:
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import logging
 import os
@@ -51,6 +50,8 @@ from binderkit.ipc.proxy import RemoteProxy
 from binderkit.parcel import MessageSequence
 
 if TYPE_CHECKING:
+    import asyncio
+
     from binderkit.driver.unix.mux import MuxLane
     from binderkit.driver.unix.node import Node
     from binderkit.driver.unix.serve import ServedLane
@@ -62,6 +63,7 @@ _pack = HEADER.pack
 _unpack = HEADER.unpack_from
 _INLINE = limits.INLINE_BODY
 _MASK = 0xFFFFFFFF
+_NOSIGNAL = socket.MSG_NOSIGNAL
 MAX_OUTBOX = 4096
 """Control messages that may wait for a peer that does not read; then it is given up."""
 
@@ -69,7 +71,8 @@ MAX_OUTBOX = 4096
 class Lane:
     """Our end of a lane: what a synchronous call owns until its reply."""
 
-    __slots__ = ("__weakref__", "context", "kept", "number", "recv", "send", "seq", "sock")
+    __slots__ = ("__weakref__", "context", "kept", "number", "recv", "send", "seq", "sock", "unsure")
+    pending = None
     nests = True
     """Whether a call that comes back from the other side may use it."""
     send_lock = nullcontext()
@@ -81,11 +84,20 @@ class Lane:
         self.number = number
         self.seq = 0
         self.context: CallContext | None = None
+        self.unsure: translate.Outgoing | None = None
+        """a message that left or did not: an interrupt came right behind the system call"""
         self.kept: object = None
         """arguments of a call that was given up: they live until its reply comes"""
 
-    def later(self, context: CallContext) -> None:
-        """A coroutine will reply to a call that came back on this lane."""
+    def drained(self, *, answered: bool) -> None:
+        """The lane of a call that was given up is at its end: settle what was open."""
+        unsure, self.unsure, self.kept = self.unsure, None, None
+        if unsure is None:
+            return
+        if answered:
+            unsure.sent()
+        else:
+            unsure.undo()
 
     def later_done(self, context: CallContext) -> None:
         """The coroutine has replied."""
@@ -101,6 +113,8 @@ class Peer:
         self.control = control
         self.pidfd = -1
         self.is_dead = False
+        self.expelled = False
+        """whether we hung up on it: nothing more it sent is executed"""
         self.death_reason = "its process ended"
         self.free: list[Lane] = []
         self._lanes: set[Lane] = set()
@@ -146,16 +160,15 @@ class Peer:
             deadline = None
             remaining = 0
             chain = new_chain()
-            lane: Any = None
         else:
             if option is not None and option._flags & 1:
                 return self.oneway.send(handle, code, data, context)
             deadline = _deadline(option, context)
-            remaining = _remaining(deadline)
+            remaining = 0 if deadline is None else _remaining(deadline)
             chain = new_chain() if context is None else context.chain
-            lane = None if context is None else self._lane_of_chain(context)
-            if lane is not None or (context is not None and context.lane is not None):
-                return self._transact_in_handler(lane, handle, code, data, reply, deadline, remaining, chain)
+            if context is not None:
+                waiting = self._lane_of_chain(context)
+                return self._transact_in_handler(waiting, handle, code, data, reply, deadline, remaining, chain)
         try:
             lane = self.free.pop()
         except IndexError:
@@ -190,7 +203,9 @@ class Peer:
         if data._objects is None and out is not None and len(out) <= _INLINE:
             freed = self.next_freed() if self.freed else 0
             try:
-                lane.send(_pack(1, 1, 0, seq, handle, code, remaining, chain, len(out), 0, 0, freed, 0) + out)
+                lane.send(
+                    _pack(1, 1, 0, seq, handle, code, remaining, chain, len(out), 0, 0, freed, 0) + out, _NOSIGNAL
+                )
             except OSError as error:
                 raise self.broken(error) from None
         else:
@@ -225,8 +240,18 @@ class Peer:
                     else:
                         reply._load(packet[HEADER_SIZE:], None)
                     return
+                if kind == 1:
+                    self._answer_nested(lane, packet)
+                    continue
             if self._other_packet(lane, packet, seq, reply):
                 return
+
+    def _answer_nested(self, lane: Any, packet: bytes) -> None:
+        """Handle a call that came back while this thread waits for its own."""
+        try:
+            answer(self, lane, packet)
+        except OSError as error:
+            raise self.broken(error) from None
 
     def _other_packet(self, lane: Any, packet: bytes, seq: int, reply: MessageSequence) -> bool:
         """Handle what is not a plain reply to ``seq``; return whether the wait is over.
@@ -235,9 +260,6 @@ class Peer:
             Answered: the call failed at the other side.
         """
         got = frame.decode(packet)
-        if got.kind == frame.CALL:
-            answer(self, lane, packet)
-            return False
         fds = translate.receive_fds(lane.sock, got)
         if got.freed:
             self.slots.given_back(got.freed - 1)
@@ -288,14 +310,18 @@ class Peer:
                 message.entries,
                 len(message.fds),
             )
-            lane.send(packet)
+            lane.send(packet, _NOSIGNAL)
         except OSError as error:
             message.undo()
             if freed:
                 self.freed.append(freed - 1)
             raise self.broken(error) from None
-        except BaseException:
+        except Exception:
             message.undo()
+            raise
+        except BaseException:
+            # An interrupt right behind the system call: whether the message left shows when the lane is drained.
+            lane.unsure = message
             raise
         try:
             if message.fds:
@@ -326,7 +352,7 @@ class Peer:
         if deadline is not None and deadline <= time.monotonic():
             raise CallTimeoutError("the deadline of the call being handled has passed; nothing was sent")
         own = None
-        leave_outgoing = self.node.workers.enter_outgoing()
+        worker = self.node.workers.enter_outgoing()
         try:
             if lane is None:
                 try:
@@ -343,7 +369,8 @@ class Peer:
                 raise
             raise self._give_up(own, data, error) from None
         finally:
-            leave_outgoing()
+            if worker is not None:
+                worker.blocked = False
         if own is not None:
             self.free.append(own)
         return 0
@@ -381,7 +408,11 @@ class Peer:
         return self.dead_error()
 
     def dead_error(self) -> DeadObjectError:
-        """Return the error of a call to a dead peer."""
+        """Return the error of a call to a dead peer, or of one whose lane the peer closed."""
+        if not self.is_dead:
+            return DeadObjectError(
+                f"process {self._caller.pid} closed the lane of this call; it ends, or has no descriptors left"
+            )
         return DeadObjectError(f"process {self._caller.pid} cannot be reached any more: {self.death_reason}")
 
     def check_alive(self) -> None:
@@ -447,6 +478,8 @@ class Peer:
         context = current.get()
         if option is not None and option._flags & 1:
             return self.oneway.send(handle, code, data, context)
+        import asyncio  # only programs that use it pay for it
+
         loop = asyncio.get_running_loop()
         mux = self.muxes.get(loop)
         if mux is None or mux.closed:
@@ -624,10 +657,8 @@ def _deadline(option: MessageOption | None, context: CallContext | None) -> floa
     return deadline
 
 
-def _remaining(deadline: float | None) -> int:
-    """Return the time left in µs as it travels: 0 = no deadline, so at least 1."""
-    if deadline is None:
-        return 0
+def _remaining(deadline: float) -> int:
+    """Return the time left in µs as it travels: 0 would mean no deadline, so at least 1."""
     return max(1, min(_MASK, int((deadline - time.monotonic()) * 1e6)))
 
 

@@ -18,7 +18,6 @@ import os
 import select
 import socket
 import stat
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -164,6 +163,8 @@ def find_context(node: Node, start: bool) -> socket.socket:
 
 def _start(directory: Path) -> socket.socket:
     """Start SAMgr, one process of those that try; all wait until it listens."""
+    import subprocess  # only the process that starts SAMgr pays for it
+
     lock = os.open(directory / START_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         _lock_within(lock, START_WAIT, directory)

@@ -33,7 +33,6 @@ from binderkit.driver.unix.tables import Export, Held
 from binderkit.driver.unix.undelivered import Undelivered
 from binderkit.driver.unix.workers import reading
 from binderkit.errors import ERR_UNKNOWN_TRANSACTION, IpcError, ProtocolError
-from binderkit.ipc import loop
 from binderkit.ipc.context import CallContext, current
 from binderkit.ipc.dispatch import Failure, check_handled, failure_of, handle_reserved
 from binderkit.ipc.option import RECEIVED_ASYNC, RECEIVED_SYNC
@@ -47,6 +46,9 @@ _pack = HEADER.pack
 _unpack = HEADER.unpack_from
 _INLINE = limits.INLINE_BODY
 _get_ident = threading.get_ident
+_NOSIGNAL = socket.MSG_NOSIGNAL
+_LOOP_BATCH = 64
+"""Packets of one lane an event loop handles before the other lanes get their turn."""
 
 
 def answer(peer: Peer, lane: Any, packet: bytes, loaded: MessageSequence | None = None) -> bool:
@@ -80,12 +82,24 @@ def answer(peer: Peer, lane: Any, packet: bytes, loaded: MessageSequence | None 
     if held is None:
         _reply_failure(peer, lane, seq, unknown_handle(handle))
         return False
+    return _handle(peer, lane, held, seq, code, remaining, chain, data)
+
+
+def _handle(
+    peer: Peer, lane: Any, held: Held, seq: int, code: int, remaining: int, chain: int, data: MessageSequence
+) -> bool:
+    """Run the handler in its context and reply; see ``answer``."""
     parent = current.get()
     deadline = None if remaining == 0 else time.monotonic() + remaining / 1e6
     context = CallContext(peer._caller, peer, lane, _get_ident(), seq, chain, deadline, parent)
     reply = MessageSequence()
     token = current.set(context)
-    lane.context = context
+    pending = lane.pending
+    if pending is None:
+        lane.context = context
+    else:
+        pending[seq] = context
+    later = False
     try:
         if code <= 0x00FFFFFF:
             result: Any = held.handler(code, data, reply, RECEIVED_SYNC)
@@ -94,6 +108,7 @@ def answer(peer: Peer, lane: Any, packet: bytes, loaded: MessageSequence | None 
         if result is not True:
             if isinstance(result, Awaitable):
                 _answer_later(peer, lane, context, held, code, data, reply, result)
+                later = True
                 return True
             check_handled(held.stub, code, result)
     except Exception as error:
@@ -105,7 +120,10 @@ def answer(peer: Peer, lane: Any, packet: bytes, loaded: MessageSequence | None 
         raise
     finally:
         current.reset(token)
-        lane.context = parent
+        if pending is None:
+            lane.context = context if later else parent
+        elif not later:
+            pending.pop(seq, None)
     send_reply(peer, lane, seq, reply, data)
     return False
 
@@ -137,7 +155,8 @@ def _answer_later(
             _log.debug("the reply of a coroutine could not be sent to %r: %s", peer, broken)
         lane.later_done(context)
 
-    lane.later(context)
+    from binderkit.ipc import loop  # asyncio: only services with coroutine handlers pay for it
+
     loop.start(awaitable, context, done)
 
 
@@ -173,7 +192,7 @@ def send_reply(peer: Peer, lane: Any, seq: int, reply: MessageSequence, data: Me
     out = reply._out
     if reply._objects is None and out is not None and len(out) <= _INLINE:
         freed = peer.next_freed() if peer.freed else 0
-        lane.send(_pack(1, 3, 0, seq, 0, 0, 0, 0, len(out), 0, 0, freed, 0) + out)
+        lane.send(_pack(1, 3, 0, seq, 0, 0, 0, 0, len(out), 0, 0, freed, 0) + out, _NOSIGNAL)
         return
     try:
         with lane.send_lock:
@@ -191,7 +210,7 @@ def _reply_failure(peer: Peer, lane: Any, seq: int, failure: Failure) -> None:
     freed = peer.next_freed() if peer.freed else 0
     out = told._out
     flags = frame.FLAG_FAILED
-    lane.send(_pack(1, 3, flags, seq, 0, failure.status, 0, 0, len(out), 0, 0, freed, 0) + out)
+    lane.send(_pack(1, 3, flags, seq, 0, failure.status, 0, 0, len(out), 0, 0, freed, 0) + out, _NOSIGNAL)
 
 
 _NO_LOCK = nullcontext()
@@ -200,7 +219,7 @@ _NO_LOCK = nullcontext()
 class ServedLane:
     """A lane of a peer on which one synchronous call at a time arrives."""
 
-    __slots__ = ("context", "fd", "number", "peer", "recv", "send", "seq", "sock", "workers")
+    __slots__ = ("context", "fd", "number", "peer", "pending", "recv", "send", "seq", "sock", "unsure", "workers")
 
     @property
     def send_lock(self) -> Any:
@@ -220,6 +239,10 @@ class ServedLane:
         self.seq = 0
         self.workers = peer.node.workers
         self.context: CallContext | None = None
+        """the innermost call being handled on this lane"""
+        self.pending: Any = None
+        """calls being handled by sequence number, where there can be several"""
+        self.unsure: translate.Outgoing | None = None
 
     def serve(self) -> None:
         """Serve calls until the lane has been quiet for PARK_TIME."""
@@ -244,6 +267,27 @@ class ServedLane:
                 workers.arm(self.fd)
                 return
 
+    def serve_now(self) -> None:
+        """Serve the calls that are there (event loop)."""
+        try:
+            for _ in range(_LOOP_BATCH):
+                packet = self.recv(PACKET_MAX, socket.MSG_DONTWAIT)
+                if not packet:
+                    self.close()
+                    return
+                if self.handle(packet):
+                    return
+        except BlockingIOError:
+            _log.debug("%r is drained", self)
+        except Exception as error:
+            self.fail(error)
+            return
+        self.workers.arm(self.fd)
+
+    def handle(self, packet: bytes) -> bool:
+        """Handle one packet (event loop); return whether the lane rests until a coroutine has replied."""
+        return answer(self.peer, self, packet)
+
     def fail(self, error: Exception) -> None:
         """The lane cannot go on: close it; a peer that broke the protocol is disconnected."""
         if isinstance(error, OSError) and not isinstance(error, IpcError):
@@ -258,10 +302,6 @@ class ServedLane:
         _log.warning("a request on %r could not be taken in: %s", self, error, exc_info=error)
         self.close()
 
-    def later(self, context: CallContext) -> None:
-        """A coroutine will reply to the call of ``context``."""
-        self.context = context
-
     def later_done(self, context: CallContext) -> None:
         """The coroutine has replied."""
         self.context = None
@@ -275,11 +315,24 @@ class ServedLane:
                 context.cancel()
             context = context.parent
 
+    def peer_died(self) -> None:
+        """The other side is gone: tell the handlers, read what is left, then the end (monitor)."""
+        for context in [self.context, *(self.pending or {}).values()]:
+            if context is not None:
+                context.cancel()
+        try:
+            # A stray process may hold the other end open; what is queued can still be read after this.
+            self.sock.shutdown(socket.SHUT_RDWR)
+        except OSError as error:
+            _log.debug("%r is closed already: %s", self, error)
+
     def close(self) -> None:
         """Stop serving the lane."""
         self.workers.remove(self.fd)
         self.peer.served.pop(self.number, None)
         self.sock.close()
+        if self.peer.is_dead:
+            self.peer.node.drained(self.peer)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.number} of {self.peer!r}>"
@@ -288,7 +341,7 @@ class ServedLane:
 class SharedLane(ServedLane):
     """A lane on which many calls may be under way: those of an asyncio client, answered as they are ready."""
 
-    __slots__ = ("_sending", "busy", "lock", "pending", "progress", "reader", "seen")
+    __slots__ = ("_sending", "busy", "lock", "progress", "reader", "seen")
 
     nests = False
 
@@ -301,17 +354,17 @@ class SharedLane(ServedLane):
         self.busy = False
         self.progress = 0
         self.seen = -1
-        self.pending: dict[int, CallContext] = {}
+        self.pending = {}
 
     @property
     def send_lock(self) -> Any:
         """Held while a frame and its descriptors are sent."""
         return self._sending
 
-    def _send_locked(self, packet: bytes) -> int:
+    def _send_locked(self, packet: bytes, flags: int) -> int:
         """Send a packet; never between a frame and its descriptors."""
         with self._sending:
-            return self.sock.send(packet)
+            return self.sock.send(packet, flags)
 
     def serve(self) -> None:
         """Be the reader until the lane is quiet, or another thread takes over."""
@@ -382,14 +435,17 @@ class SharedLane(ServedLane):
             return packet, data
         return packet, None
 
+    def handle(self, packet: bytes) -> bool:
+        """Handle one packet (event loop: the only reader)."""
+        job = self.take(packet)
+        if job is not None:
+            self.run(job)
+        return False
+
     def run(self, job: Any) -> None:
         """Handle a job, outside the lock."""
         packet, data = job
         answer(self.peer, self, packet, data)
-
-    def later(self, context: CallContext) -> None:
-        """A coroutine will reply to the call of ``context``."""
-        self.pending[context.seq] = context
 
     def later_done(self, context: CallContext) -> None:
         """The coroutine has replied."""
@@ -397,8 +453,8 @@ class SharedLane(ServedLane):
 
     def cancel(self, seq: int) -> None:
         """The caller gave up call ``seq`` (monitor)."""
-        context = self.pending.get(seq) or self.context
-        if context is not None and context.lane is self and context.seq == seq:
+        context = self.pending.get(seq)
+        if context is not None:
             context.cancel()
 
     def close(self) -> None:
@@ -443,7 +499,8 @@ class OnewayLane(SharedLane):
             peer.incoming.receive(charge)
             if held is None:
                 peer.incoming.execute(charge)
-                _log.warning("a one-way call of %r names object %d, which it does not hold", peer, handle)
+                level = logging.DEBUG if peer.is_dead else logging.WARNING
+                _log.log(level, "a one-way call of %r names object %d, which it does not hold", peer, handle)
                 return None
             job = (peer, held, code, data, chain, charge)
             export = held.export
@@ -497,6 +554,8 @@ def _execute_oneway(job: Any) -> bool:
             result = handle_reserved(held.stub, code, data, MessageSequence())
         if result is not True:
             if isinstance(result, Awaitable):
+                from binderkit.ipc import loop
+
                 loop.start(result, context, lambda value, error: _oneway_done(job, value, error))
                 return True
             check_handled(held.stub, code, result)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 from typing import TYPE_CHECKING, Any
 
 from binderkit import limits
@@ -20,7 +21,6 @@ from binderkit.driver.unix import frame, handshake
 from binderkit.driver.unix.frame import Entry, Frame
 from binderkit.errors import (
     DeadObjectError,
-    DescriptorError,
     InvalidObjectError,
     ParcelWriteError,
     ProtocolError,
@@ -191,12 +191,14 @@ def accept(peer: Peer, got: Frame, fds: list[int]) -> tuple[bytes | memoryview, 
     objects: Objects = {}
     homes: set[int] = set()
     owned = [OwnedFd(fd) for fd in fds]
+    # One time limit for all introductions of a message, or a hostile sender could hold this thread for hours.
+    until = time.monotonic() + limits.HANDSHAKE_WAIT
     for entry in got.entries:
         fd = owned[entry.fd] if entry.fd >= 0 else None
         if entry.offset == frame.BODY_OFFSET:
             data = peer.slots.view(entry, fd, limits.MAX_CAPACITY)
             continue
-        objects[entry.offset] = _accept_one(peer, entry, fd)
+        objects[entry.offset] = _accept_one(peer, entry, fd, until)
         if entry.kind == frame.OBJ_HOME:
             homes.add(entry.argument)
     if objects and len(data) < next(reversed(objects)) + 24:
@@ -211,14 +213,14 @@ def _acknowledge(peer: Peer, homes: set[int]) -> None:
         peer.post(frame.encode_pairs(frame.HOME_RECEIVED, [(token, 0) for token in homes]))
 
 
-def _accept_one(peer: Peer, entry: Entry, fd: OwnedFd | None) -> tuple[int, object]:
+def _accept_one(peer: Peer, entry: Entry, fd: OwnedFd | None, until: float) -> tuple[int, object]:
     if entry.kind == frame.OBJ_EXPORT:
         return KIND_REMOTE, peer.proxy(entry.id)
     if entry.kind == frame.OBJ_HOME:
         return KIND_REMOTE, peer.held_stub(entry.id)
     if entry.kind == frame.OBJ_INTRODUCED:
         assert fd is not None
-        return KIND_REMOTE, peer.node.introduced(fd)
+        return KIND_REMOTE, peer.node.introduced(fd, until)
     if entry.kind == frame.OBJ_FD:
         return KIND_FD, fd
     if entry.kind == frame.OBJ_DEAD:
@@ -251,10 +253,10 @@ def receive_fds(sock: socket.socket, got: Frame) -> list[int]:
     """
     if not got.fds:
         return []
-    try:
-        packet, fds = handshake.receive_with_fds(sock, 16, got.fds)
-    except ProtocolError as error:
-        raise DescriptorError(f"{error}; raise the limit of open files (ulimit -n)") from error
+    packet, fds = handshake.receive_with_fds(sock, 16, got.fds)
+    if not packet:
+        handshake.close_all(fds)
+        raise ConnectionResetError("the lane ended between a frame and its descriptors")
     if packet != frame.FDS_FOLLOW or len(fds) != got.fds:
         handshake.close_all(fds)
         raise ProtocolError(f"{len(fds)} descriptors arrived where {got.fds} were announced")

@@ -9,6 +9,7 @@ Rules upheld (ARCHITECTURE, Threads):
   does not count: ``outgoing`` starts another one if nobody waits for requests, so that
   exhaustion never deadlocks. HARD_THREADS bounds everything.
 * The last waiting thread never parks on a lane (``waiting`` is 0 then).
+* An event loop may take the pool's place (``attach_loop``): it reads the lanes itself, no thread hand-over.
 * Exhaustion is visible: ``starving_since`` for the monitor's warning.
 
 Locks: ``_lock`` guards the counters; nothing is called and no thread is started while it is held.
@@ -23,23 +24,42 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from binderkit import limits
+from binderkit.errors import IpcError
+
+if TYPE_CHECKING:
+    import asyncio
 
 _log = logging.getLogger("binderkit.driver")
 _IDLE = 30.0
 """Seconds after which a thread that is not the last one waiting ends."""
+_LOOP_BATCH = 32
+"""Lanes an event loop serves before its other callbacks get their turn."""
 _ARMED = select.EPOLLIN | select.EPOLLONESHOT
 
 
-class _ThreadState(threading.local):
-    """What the current thread is to the pool."""
+class Worker:
+    """One thread of a pool.
 
-    pool: Workers | None = None
-    """the Workers it belongs to"""
-    lane: HandsOver | None = None
-    """the shared lane it is the reader of"""
+    Attributes:
+        pool: the Workers it belongs to.
+        lane: the shared lane it is the reader of.
+        blocked: whether it waits in an outgoing call and does not count.
+    """
+
+    __slots__ = ("blocked", "lane", "pool", "thread")
+
+    def __init__(self, pool: Workers) -> None:
+        self.pool = pool
+        self.lane: HandsOver | None = None
+        self.blocked = False
+        self.thread: threading.Thread | None = None
+
+
+class _ThreadState(threading.local):
+    worker: Worker | None = None
 
 
 _this_thread = _ThreadState()
@@ -47,11 +67,9 @@ _this_thread = _ThreadState()
 
 def reading(lane: HandsOver | None) -> None:
     """Note which shared lane the calling worker is the reader of."""
-    _this_thread.lane = lane
-
-
-def _nothing() -> None:
-    """What a thread that is no worker does after an outgoing call."""
+    worker = _this_thread.worker
+    if worker is not None:
+        worker.lane = lane
 
 
 class HandsOver(Protocol):
@@ -67,22 +85,27 @@ class Source(Protocol):
     def serve(self) -> None:
         """Handle what is readable; re-arm with ``Workers.arm`` unless finished."""
 
+    def serve_now(self) -> None:
+        """The same on an event loop: handle what is there without waiting for more."""
+
 
 class Workers:
     """The pool of one node."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, on_starving: Callable[[], None]) -> None:
+        """``on_starving`` is called when a request may find no thread; ``starving_since`` tells since when."""
         self._name = name
+        self._on_starving = on_starving
         self._epoll = select.epoll()
         self._sources: dict[int, Source] = {}
         self._lock = threading.Lock()
-        self._threads: set[threading.Thread] = set()
-        self._started = 0
-        self._blocked = 0
+        self._workers: set[Worker] = set()
         self.limit = limits.DEFAULT_WORK_THREADS
+        self._numbered = 0
         self.waiting = 0
         self.starving_since: float | None = None
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: deque[Callable[[], None]] = deque()
         self._task_bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._end_bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -95,7 +118,7 @@ class Workers:
         """Have ``source.serve()`` called on a worker when ``fd`` is readable."""
         self._sources[fd] = source
         self._epoll.register(fd, _ARMED)
-        if not self._started:
+        if not self._workers and self._loop is None:
             self._grow()
 
     def arm(self, fd: int) -> None:
@@ -129,7 +152,7 @@ class Workers:
         self._tasks.append(task)
         try:
             os.eventfd_write(self._task_bell, 1)
-        except OSError:
+        except (OSError, ValueError):
             _log.debug("a task was submitted to a closed pool")
 
     # --- threads -----------------------------------------------------------------------------
@@ -137,59 +160,62 @@ class Workers:
     def _grow(self) -> None:
         """Start a thread if the limits allow it."""
         with self._lock:
-            active = self._started - self._blocked
-            if self._closed or active >= self.limit or self._started >= limits.HARD_THREADS:
-                if self.waiting == 0 and self.starving_since is None:
-                    self.starving_since = time.monotonic()
+            if self._closed or self._loop is not None:
                 return
-            self._started += 1
-            # Counted as waiting from now on, or two callers would each start one.
-            self.waiting += 1
-        thread = threading.Thread(target=self._run, name=f"binderkit-{self._name}-{self._started}", daemon=True)
-        with self._lock:
-            self._threads.add(thread)
+            active = sum(not worker.blocked for worker in self._workers)
+            full = active >= self.limit or len(self._workers) >= limits.HARD_THREADS
+            starving = full and self.waiting == 0 and self.starving_since is None
+            if starving:
+                self.starving_since = time.monotonic()
+            elif not full:
+                worker = Worker(self)
+                self._workers.add(worker)
+                # Counted as waiting from now on, or two callers would each start one.
+                self.waiting += 1
+        if starving:
+            self._on_starving()
+        if full:
+            return
+        self._numbered += 1
+        name = f"binderkit-{self._name}-{self._numbered}"
+        worker.thread = threading.Thread(target=self._run, args=(worker,), name=name, daemon=True)
         try:
-            thread.start()
+            worker.thread.start()
         except RuntimeError:
             _log.exception("the system refused another worker thread")
-            with self._lock:
-                self._started -= 1
-                self.waiting -= 1
-                self._threads.discard(thread)
+            self._ended(worker)
 
-    def enter_outgoing(self) -> Callable[[], None]:
-        """The calling thread is about to wait for another process; return what to call when it is done.
+    def enter_outgoing(self) -> Worker | None:
+        """The calling thread is about to wait for another process.
 
         If it is a worker of this pool, somebody else must wait for requests meanwhile,
         and a shared lane it reads goes to another reader.
+
+        Returns:
+            The worker, whose ``blocked`` the caller resets when it has its reply; None for other threads.
         """
-        if _this_thread.pool is not self:
-            return _nothing
-        if _this_thread.lane is not None:
-            _this_thread.lane.hand_over()
-        with self._lock:
-            self._blocked += 1
-            alone = self.waiting == 0
-        if alone:
+        worker = _this_thread.worker
+        if worker is None or worker.pool is not self:
+            return None
+        if worker.lane is not None:
+            worker.lane.hand_over()
+        worker.blocked = True
+        if self.waiting == 0:
             self._grow()
-        return self._leave_outgoing
+        return worker
 
-    def _leave_outgoing(self) -> None:
-        with self._lock:
-            self._blocked -= 1
-
-    def _run(self) -> None:
+    def _run(self, worker: Worker) -> None:
         poll = self._epoll.poll
-        _this_thread.pool = self
+        _this_thread.worker = worker
         while True:
             try:
                 events = poll(_IDLE, 1)
             except (ValueError, OSError):
                 break
-            if self._closed:
+            if self._closed or self._loop is not None:
                 break
             if not events:
-                if self._may_retire():
+                if self._may_retire(worker):
                     return
                 continue
             with self._lock:
@@ -206,22 +232,63 @@ class Workers:
             with self._lock:
                 self.waiting += 1
                 self.starving_since = None
-        self._ended()
+        self._ended(worker)
 
-    def _may_retire(self) -> bool:
+    def _may_retire(self, worker: Worker) -> bool:
         with self._lock:
             if self.waiting <= 1:
                 return False
             self.waiting -= 1
-            self._started -= 1
-            self._threads.discard(threading.current_thread())
+            self._workers.discard(worker)
             return True
 
-    def _ended(self) -> None:
+    def _ended(self, worker: Worker) -> None:
         with self._lock:
             self.waiting -= 1
-            self._started -= 1
-            self._threads.discard(threading.current_thread())
+            self._workers.discard(worker)
+
+    # --- an event loop instead of threads --------------------------------------------------------
+
+    def reserve_for(self, loop: asyncio.AbstractEventLoop) -> None:
+        """End the threads, because ``loop`` will read the lanes; blocks while they finish their handlers.
+
+        Raises:
+            IpcError: another loop does so already.
+        """
+        with self._lock:
+            if self._loop is not None:
+                raise IpcError("another event loop serves this process already; leave its serving() first")
+            self._loop = loop
+        self._end_threads()
+        os.eventfd_read(self._end_bell)
+
+    def attach_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Read the lanes on ``loop`` (the running one) from now on; ``reserve_for`` comes first."""
+        loop.add_reader(self._epoll.fileno(), self._serve_ready)
+
+    def detach_loop(self) -> None:
+        """Go back to threads."""
+        with self._lock:
+            loop, self._loop = self._loop, None
+        if loop is not None and not self._closed:
+            loop.remove_reader(self._epoll.fileno())
+            self._grow()
+
+    def _serve_ready(self) -> None:
+        """Serve what is ready, on the loop's thread."""
+        for fd, _ in self._epoll.poll(0, _LOOP_BATCH):
+            source = self._sources.get(fd)
+            if source is not None:
+                source.serve_now()
+
+    def _end_threads(self) -> None:
+        """Wake all threads so that they see they are to end; wait for them (not for the calling one)."""
+        with self._lock:
+            threads = [worker.thread for worker in self._workers]
+        os.eventfd_write(self._end_bell, 1)
+        for thread in threads:
+            if thread is not None and thread is not threading.current_thread():
+                thread.join(limits.HANDSHAKE_WAIT)
 
     def set_limit(self, count: int) -> None:
         """Handle at most ``count`` requests at once."""
@@ -230,7 +297,12 @@ class Workers:
     def statistics(self) -> dict[str, int]:
         """Return counts of threads: started, waiting for requests, blocked in outgoing calls."""
         with self._lock:
-            return {"threads": self._started, "waiting": self.waiting, "blocked": self._blocked, "limit": self.limit}
+            return {
+                "threads": len(self._workers),
+                "waiting": self.waiting,
+                "blocked": sum(worker.blocked for worker in self._workers),
+                "limit": self.limit,
+            }
 
     def close(self) -> None:
         """End the threads and wait for them (not for the calling one)."""
@@ -238,19 +310,18 @@ class Workers:
             if self._closed:
                 return
             self._closed = True
-            threads = list(self._threads)
-        os.eventfd_write(self._end_bell, 1)
-        for thread in threads:
-            if thread is not threading.current_thread():
-                thread.join(limits.HANDSHAKE_WAIT)
+        self._end_threads()
         self.discard()
 
     def discard(self) -> None:
         """Close the descriptors (also in a forked child, whose threads do not exist)."""
         self._closed = True
         self._epoll.close()
-        os.close(self._task_bell)
-        os.close(self._end_bell)
+        # -1 first: a finalizer that still rings must not write into whatever gets the number next.
+        bells = (self._task_bell, self._end_bell)
+        self._task_bell = self._end_bell = -1
+        for bell in bells:
+            os.close(bell)
 
 
 class _TaskSource:
@@ -258,6 +329,9 @@ class _TaskSource:
 
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
+
+    def serve_now(self) -> None:
+        self.serve()
 
     def serve(self) -> None:
         workers = self._workers
