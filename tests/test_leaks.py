@@ -22,8 +22,13 @@ Undo = Callable[[], None]
 def _open_socket() -> Undo:
     import socket
 
-    pair = socket.socketpair()
-    return lambda: [end.close() for end in pair] and None
+    left, right = socket.socketpair()
+
+    def undo() -> None:
+        left.close()
+        right.close()
+
+    return undo
 
 
 def _open_memfd() -> Undo:

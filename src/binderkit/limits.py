@@ -70,6 +70,8 @@ MAX_FDS_PER_MESSAGE: Final = 253
 """The kernel's own limit for one message (SCM_MAX_FD)."""
 MAX_REFERENCES_PER_PEER: Final = 20_000
 """Objects of ours one peer can hold, and proxies we hold of one peer (reference 1.7)."""
+MAX_DEFERRED_RELEASES: Final = 100_000
+"""References given back that may wait until the one-way calls sent before them were read."""
 MAX_PEERS: Final = 8192
 MAX_PEERS_PER_USER: Final = 4096
 

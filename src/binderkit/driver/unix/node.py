@@ -131,6 +131,7 @@ class Node:
         self._closed = True
         if self._pid != os.getpid():
             return
+        _nodes.discard(self)
         self.flush_released()
         with self._peers_lock:
             peers = list(self._peers.values())
@@ -216,8 +217,8 @@ class Node:
             RefusedError: it does not want us; its words are in the text.
             ProtocolError: it does not speak our protocol.
         """
-        self.check_usable()
         try:
+            self.check_usable()
             sock.settimeout(wait)
             handshake.send_hello(sock, self.id)
             node_id, caller = handshake.receive_hello(sock)
@@ -247,20 +248,14 @@ class Node:
                 fresh = peer is None
                 if peer is None:
                     peer = self._add_peer_locked(key, sock, caller)
-            sock.sendall(frame.encode_control(frame.DECIDE, count=int(fresh)))
-        packet = sock.recv(frame.CONTROL_MAX)
-        if not packet:
+        try:
+            if decides:
+                sock.sendall(frame.encode_control(frame.DECIDE, count=int(fresh)))
+            handle, mode = _receive_granted(sock)
+        except BaseException:
             if decides and fresh and peer is not None:
-                self._bury(peer, "it hung up during the handshake")
-            raise DeadObjectError("the owner of the object hung up during the handshake")
-        message = frame.decode_control(packet)
-        if message.kind == frame.REFUSED:
-            if decides and fresh and peer is not None:
-                self._bury(peer, "it refused the connection")
-            raise RefusedError(message.payload.decode("utf-8", "replace"))
-        if message.kind != frame.GRANTED:
-            raise ProtocolError(f"expected GRANTED, got control message {message.kind}")
-        ((handle, mode),) = frame.decode_pairs(message)
+                self._bury(peer, "the handshake with it failed")
+            raise
         if not decides:
             fresh = bool(mode)
             peer = self._wait_for_peer(key, sock, caller, fresh)
@@ -390,11 +385,13 @@ class Node:
             frame.LANE_MUX: serve.SharedLane,
             frame.LANE_ONEWAY: serve.OnewayLane,
         }
-        if kind not in makers or number in peer.served or len(peer.served) >= limits.MAX_LANES_PER_PEER:
+        twice = number in peer.served or (
+            # A second one would break the order of one-way calls.
+            kind == frame.LANE_ONEWAY and any(isinstance(lane, serve.OnewayLane) for lane in peer.served.values())
+        )
+        if kind not in makers or twice or len(peer.served) >= limits.MAX_LANES_PER_PEER:
             sock.close()
-            raise ProtocolError(
-                f"lane {number} of kind {kind}: unknown kind, a number twice, too many, or no lane at all"
-            )
+            raise ProtocolError(f"lane {number} of kind {kind}: unknown kind, there already, or too many")
         sock.setblocking(True)
         # Parking by a receive timeout costs nothing per call; settimeout would poll before each.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval(limits.PARK_TIME))
@@ -417,6 +414,9 @@ class Node:
     def _on_release(self, peer: Peer, pairs: list[tuple[int, int]], fds: list[int]) -> None:
         (fence, _), *released = pairs or [(0, 0)]
         peer.deferred.append((fence, released))
+        peer.deferred_count += len(pairs)
+        if peer.deferred_count > limits.MAX_DEFERRED_RELEASES:
+            raise ProtocolError(f"{peer.deferred_count} releases wait for one-way calls that do not come")
         self.apply_deferred(peer)
 
     def apply_deferred(self, peer: Peer) -> None:
@@ -425,7 +425,9 @@ class Node:
         try:
             with self.tables_lock:
                 while peer.deferred and (peer.oneway_read - peer.deferred[0][0]) & 0xFFFFFFFF < 0x80000000:
-                    for handle, count in peer.deferred.popleft()[1]:
+                    released = peer.deferred.popleft()[1]
+                    peer.deferred_count -= len(released) + 1
+                    for handle, count in released:
                         gone.append(self.exports.release(peer.held, handle, count))
         except ProtocolError as error:
             self.disconnect(peer, str(error))
@@ -711,6 +713,26 @@ _ACTIONS: dict[int, Callable[[Node, Peer, list[tuple[int, int]], list[int]], Any
     frame.SLOTS_FREED: Node._on_slots_freed,
     frame.HOME_RECEIVED: Node._on_home_received,
 }
+
+
+def _receive_granted(sock: socket.socket) -> tuple[int, int]:
+    """Return the handle the owner granted, and whether ``sock`` is the connection now.
+
+    Raises:
+        DeadObjectError: it hung up.
+        RefusedError: it does not want us; its words are in the text.
+        ProtocolError: anything else than GRANTED.
+    """
+    packet = sock.recv(frame.CONTROL_MAX)
+    if not packet:
+        raise DeadObjectError("the owner of the object hung up during the handshake")
+    message = frame.decode_control(packet)
+    if message.kind == frame.REFUSED:
+        raise RefusedError(message.payload.decode("utf-8", "replace"))
+    pairs = frame.decode_pairs(message)
+    if message.kind != frame.GRANTED or len(pairs) != 1:
+        raise ProtocolError(f"expected GRANTED for one object, got control message {message.kind} of {len(pairs)}")
+    return pairs[0]
 
 
 def _open_pidfd(pid: int) -> int:

@@ -61,21 +61,23 @@ class OnewaySender:
         with self._lock:
             lane = self._lane or self._open()
             if data._objects is not None or out is None or len(out) > _INLINE:
-                charge = self._send_general(lane, handle, code, chain, data)
+                self._send_general(lane, handle, code, chain, data)
             else:
                 charge = HEADER_SIZE + len(out)
                 if credit.sent - credit.acknowledged + charge > _BUDGET:
                     self._await_credit(charge)
-                seq = lane.seq + 1 & 0xFFFFFFFF
+                # Counted before it is sent: an interrupt right behind the system call must not leave a call
+                # uncounted, or the peer's honest report would look like a lie.
+                seq = lane.seq = lane.seq + 1 & 0xFFFFFFFF
+                credit.sent += charge
                 freed = peer.next_freed() if peer.freed else 0
                 try:
                     lane.send(
                         _pack(1, 2, 0, seq, handle, code, 0, chain, len(out), 0, 0, freed, 0) + out, socket.MSG_NOSIGNAL
                     )
                 except OSError as error:
+                    self._take_back(lane, charge)
                     raise self._failed(error) from None
-                lane.seq = seq
-            credit.sent += charge
         return 0
 
     def _open(self) -> Lane:
@@ -84,16 +86,23 @@ class OnewaySender:
         lane.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval(limits.ONEWAY_SEND_WAIT))
         return lane
 
-    def _send_general(self, lane: Lane, handle: int, code: int, chain: int, data: MessageSequence) -> int:
+    def _send_general(self, lane: Lane, handle: int, code: int, chain: int, data: MessageSequence) -> None:
         """Send a call with objects or a large body."""
-        self._await_credit(_size_of(data))
-        seq = lane.seq + 1 & 0xFFFFFFFF
+        most = _size_of(data)
+        self._await_credit(most)
+        seq = lane.seq = lane.seq + 1 & 0xFFFFFFFF
+        self._credit.sent += most
         try:
             charge = self._peer.send_general(lane, frame.ONEWAY, 0, seq, handle, code, 0, chain, data)
         except Undelivered as failed:
+            self._take_back(lane, most)
             raise failed.error from None
-        lane.seq = seq
-        return charge
+        self._credit.sent += charge - most
+
+    def _take_back(self, lane: Lane, charge: int) -> None:
+        """A call that was counted did not leave."""
+        lane.seq = lane.seq - 1 & 0xFFFFFFFF
+        self._credit.sent -= charge
 
     def _failed(self, error: OSError) -> Exception:
         if isinstance(error, BlockingIOError):

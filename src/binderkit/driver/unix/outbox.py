@@ -7,6 +7,7 @@ Lock: ``_lock``, held over one non-blocking send.
 
 from __future__ import annotations
 
+import array
 import errno
 import logging
 import os
@@ -49,11 +50,9 @@ class Outbox:
     def _flush(self) -> int:
         while self._waiting:
             packet, fds = self._waiting[0]
+            ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
             try:
-                if fds:
-                    socket.send_fds(self._sock, [packet], fds, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-                else:
-                    self._sock.send(packet, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+                self._sock.sendmsg((packet,), ancillary, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
             except BlockingIOError:
                 return len(self._waiting)
             except OSError as error:
@@ -63,6 +62,13 @@ class Outbox:
                 _log.debug("a control message could not be sent: %s", error)
                 self._drop()
                 return 0
+            except BaseException:
+                # An interrupt. The system call never waits, so it came right behind it: the message is out, and
+                # must not go out twice.
+                self._waiting.popleft()
+                for fd in fds:
+                    os.close(fd)
+                raise
             self._waiting.popleft()
             for fd in fds:
                 os.close(fd)

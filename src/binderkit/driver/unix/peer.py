@@ -117,7 +117,8 @@ class Peer:
         """whether we hung up on it: nothing more it sent is executed"""
         self.death_reason = "its process ended"
         self.free: list[Lane] = []
-        self._lanes: set[Lane] = set()
+        # Weak: a lane that an interrupt made nobody's own is closed by the garbage collector.
+        self._lanes: weakref.WeakSet[Lane] = weakref.WeakSet()
         self._next_lane = 1
         self._lanes_lock = threading.Lock()
         self.outbox = outbox.Outbox(control)
@@ -130,6 +131,7 @@ class Peer:
         self.incoming = Receiving()
         self.oneway_read = 0
         self.deferred: deque[tuple[int, list[tuple[int, int]]]] = deque()
+        self.deferred_count = 0
         self.slots = SharedSlots(self)
         self.freed = self.slots.freed
         self.next_freed = self.slots.next_freed
@@ -586,7 +588,7 @@ class Peer:
         with self._lanes_lock:
             self.is_dead = True
             self.death_reason = reason
-            lanes, self._lanes = self._lanes, set()
+            lanes, self._lanes = list(self._lanes), weakref.WeakSet()
         self.outbox.close()
         idle = set(self.free)
         self.free.clear()

@@ -1,0 +1,1 @@
+"""Benchmarks of binderkit beside a C ping-pong and other Python packages."""

@@ -1,0 +1,134 @@
+"""What is measured: the table of cases, and the bars binderkit holds itself to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+ONE_CPU = "one cpu"
+FREE = "free"
+
+Unit = Literal["us", "ms", "GB/s", "/s", "MB", "threads"]
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A bar on a value, or on its ratio to the base of the case.
+
+    Attributes:
+        limit: the highest (``at_most``) or lowest number that is still ok.
+        of_ratio: the limit is on the ratio, not on the value.
+    """
+
+    limit: float
+    at_most: bool
+    of_ratio: bool = False
+
+    def met(self, value: float, ratio: float | None) -> bool:
+        """Return whether a result is within the bar (a missing ratio is not)."""
+        number = ratio if self.of_ratio else value
+        if number is None:
+            return False
+        return number <= self.limit if self.at_most else number >= self.limit
+
+    def __str__(self) -> str:
+        return f"{'≤' if self.at_most else '≥'} {self.limit:,g}{' x' if self.of_ratio else ''}"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of the plan.
+
+    Attributes:
+        name: for ``--only``.
+        title: for the table.
+        action: what a contender's client process is asked to do (bench/worker.py, bench/peers/own.py).
+        number: bytes, clients or calls in flight, depending on the action.
+        unit: of the value; bars are in this unit.
+        base: mode of the C program that the ratio is taken to; "own:ACTION" for another action of the contender
+            itself; None where there is nothing to compare with.
+        bar: the bar and the placement it holds for.
+        placements: where the processes run.
+        peers: whether the other packages take part.
+        rounds: how many rounds of the usual number (some cases start new processes for each sample).
+        length: factor on the time of one measurement.
+    """
+
+    name: str
+    title: str
+    action: str
+    unit: Unit
+    number: int = 0
+    base: str | None = None
+    bar: Bar | None = None
+    bar_placement: str = ONE_CPU
+    placements: tuple[str, ...] = (ONE_CPU, FREE)
+    peers: bool = False
+    rounds: float = 1.0
+    length: float = 1.0
+
+
+def at_most(limit: float) -> Bar:
+    """A bar on the value."""
+    return Bar(limit, at_most=True)
+
+
+def at_least(limit: float) -> Bar:
+    """A bar on the value."""
+    return Bar(limit, at_most=False)
+
+
+def at_most_times(limit: float) -> Bar:
+    """A bar on the ratio to the base."""
+    return Bar(limit, at_most=True, of_ratio=True)
+
+
+def _payload(name: str, title: str, size: int, bar: float | None, *, peers: bool) -> Case:
+    return Case(
+        f"payload-{name}",
+        f"payload {title}",
+        "payload",
+        "GB/s",
+        number=size,
+        base="payload",
+        bar=None if bar is None else at_least(bar),
+        peers=peers,
+        rounds=0.6,
+    )
+
+
+CASES = (
+    Case("echo", "call, an int each way", "echo", "us", base="echo", bar=at_most_times(1.8), peers=True),
+    Case("nested", "call with a nested callback (ratio: to the plain call)", "nested", "us", base="own:echo",
+         bar=at_most_times(2.2)),
+    Case("oneway", "one-way calls, one client", "oneway", "/s", base="oneway", bar=at_least(150_000), peers=True,
+         rounds=0.6),
+    Case("clients", "8 client processes", "clients", "/s", number=8, base="clients", bar=at_least(55_000),
+         bar_placement=FREE, placements=(FREE,), peers=True, rounds=0.6, length=2),
+    Case("inflight", "64 in flight, asyncio, one client", "inflight", "/s", number=64, bar=at_least(60_000),
+         length=2),
+    _payload("64k", "64 KiB", 64 * KIB, None, peers=True),
+    _payload("200k", "200 KiB", 200 * KIB, 5, peers=True),
+    _payload("1m", "1 MiB", MIB, 8, peers=True),
+    _payload("16m", "16 MiB", 16 * MIB, 10, peers=True),
+    _payload("128m", "128 MiB", 128 * MIB, 10, peers=False),
+    _payload("256m", "256 MiB (Ashmem)", 256 * MIB, None, peers=False),
+    Case("introduction", "third-party introduction, the first between two processes", "introduction", "ms", number=5,
+         bar=at_most(1), bar_placement=FREE, placements=(FREE,), rounds=0.4),
+    Case("introduction-again", "an object of a third process, already known", "again", "ms", number=5,
+         placements=(FREE,), rounds=0.4),
+    Case("death", "death notice after kill -9", "death", "ms", number=5, bar=at_most(5), bar_placement=FREE,
+         placements=(FREE,), rounds=0.4),
+    Case("memory", "client process after its first call, resident", "footprint", "MB", bar=at_most(16),
+         bar_placement=FREE, placements=(FREE,), rounds=0.4),
+)  # fmt: skip
+
+EXTRA_NAMES = ("import", "idle")
+"""Cases with a shape of their own: bench/startup.py, bench/crowd.py."""
+
+IDLE_CLIENTS = 2000
+IDLE_CLIENTS_QUICK = 200
+
+NAMES = tuple(case.name for case in CASES) + EXTRA_NAMES

@@ -1,0 +1,1 @@
+"""The contenders, each in its own file, all behind the one interface of base.py."""
