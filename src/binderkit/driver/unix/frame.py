@@ -78,6 +78,11 @@ BODY_OFFSET: Final = 0xFFFFFFFF
 FDS_FOLLOW: Final = b"FDS"
 """what the packet with the descriptors contains"""
 
+RECORD: Final = 24
+"""bytes of an object record in the data area (parcel/objects.py)"""
+_WITH_FD: Final = frozenset({OBJ_INTRODUCED, OBJ_FD, OBJ_NEW_SLOT})
+_SHARED: Final = frozenset({OBJ_SLOT, OBJ_NEW_SLOT})
+
 LANE_SYNC: Final = 1
 LANE_MUX: Final = 2
 LANE_ONEWAY: Final = 3
@@ -152,7 +157,7 @@ def decode(packet: bytes) -> Frame:
     if extra:
         _check_extensions(packet, end - extra, end)
     entries = _entries(packet, table, objects, fds, size) if objects else ()
-    if fds != sum(entry.fd >= 0 for entry in entries):
+    if fds and not objects:
         raise ProtocolError("a frame whose descriptors are not each used once")
     return Frame(kind, flags, seq, handle, code, remaining, chain, freed, packet[HEADER_SIZE:table], entries, fds)
 
@@ -161,25 +166,29 @@ def _entries(packet: bytes, table: int, objects: int, fds: int, size: int) -> tu
     entries = []
     used: set[int] = set()
     last = -1
-    body = any(ENTRY.unpack_from(packet, table + at * ENTRY.size)[0] == BODY_OFFSET for at in range(objects))
-    for at in range(objects):
-        offset, kind, fd, number, argument = ENTRY.unpack_from(packet, table + at * ENTRY.size)
+    end = table + objects * ENTRY.size
+    # Offsets ascend, so the entry of a body in shared memory is the last one. With one, the offsets are checked
+    # once the body's size is known (translate.py).
+    limit = BODY_OFFSET if ENTRY.unpack_from(packet, end - ENTRY.size)[0] == BODY_OFFSET else size - RECORD
+    for offset, kind, fd, number, argument in ENTRY.iter_unpack(packet[table:end]):
         if not OBJ_EXPORT <= kind <= OBJ_DEAD:
             raise ProtocolError(f"an object of unknown kind {kind}")
         if offset <= last:
             raise ProtocolError("an object table that is not in ascending order")
         last = offset
-        # With the body in shared memory the offsets are checked once its size is known (translate.py).
-        if offset != BODY_OFFSET and not body and offset + 24 > size:
+        if offset > limit:
             raise ProtocolError(f"an object record at {offset} of a data area of {size} bytes")
-        if bool(fd) != (kind in (OBJ_INTRODUCED, OBJ_FD, OBJ_NEW_SLOT)):
+        if (fd != 0) != (kind in _WITH_FD):
             raise ProtocolError(f"an object of kind {kind} and its descriptor do not belong together")
-        if fd > fds or (fd and fd in used):
-            raise ProtocolError("an object that names a descriptor which is not there, or another's")
-        if offset == BODY_OFFSET and (kind not in (OBJ_SLOT, OBJ_NEW_SLOT) or size):
+        if fd:
+            if fd > fds or fd in used:
+                raise ProtocolError("an object that names a descriptor which is not there, or another's")
+            used.add(fd)
+        if offset == BODY_OFFSET and (kind not in _SHARED or size):
             raise ProtocolError("a shared body beside an inline one, or of the wrong kind")
-        used.add(fd)
         entries.append(Entry(offset, kind, fd - 1, number, argument))
+    if len(used) != fds:
+        raise ProtocolError("a frame whose descriptors are not each used once")
     return tuple(entries)
 
 

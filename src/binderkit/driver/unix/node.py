@@ -391,7 +391,9 @@ class Node:
         )
         if kind not in makers or twice or len(peer.served) >= limits.MAX_LANES_PER_PEER:
             sock.close()
-            raise ProtocolError(f"lane {number} of kind {kind}: unknown kind, there already, or too many")
+            raise ProtocolError(
+                f"lane {number} of kind {kind}: unknown kind, a number twice, a second for one-way calls, or too many"
+            )
         sock.setblocking(True)
         # Parking by a receive timeout costs nothing per call; settimeout would poll before each.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval(limits.PARK_TIME))
@@ -543,9 +545,11 @@ class Node:
             peers = list(self._peers.values())
         for peer in peers:
             for lane in list(peer.served.values()):
-                context = lane.context
-                if context is not None:
-                    lines.append(f"  a call of {peer.caller!r} on lane {lane.number}, chain {context.chain:#x}")
+                lines += [
+                    f"  a call of {context.origin!r} on lane {lane.number}, chain {context.chain:#x}"
+                    for context in lane.contexts()
+                ]
+        lines += [f"  a worker waits for {target!r}" for target in self.workers.waits_for()]
         return "\n".join(lines)
 
     # --- lanes whose call was given up ---------------------------------------------------------------

@@ -354,7 +354,7 @@ class Peer:
         if deadline is not None and deadline <= time.monotonic():
             raise CallTimeoutError("the deadline of the call being handled has passed; nothing was sent")
         own = None
-        worker = self.node.workers.enter_outgoing()
+        worker = self.node.workers.enter_outgoing(self)
         try:
             if lane is None:
                 try:
@@ -372,7 +372,7 @@ class Peer:
             raise self._give_up(own, data, error) from None
         finally:
             if worker is not None:
-                worker.blocked = False
+                worker.blocked = None
         if own is not None:
             self.free.append(own)
         return 0

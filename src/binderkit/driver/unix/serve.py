@@ -318,11 +318,15 @@ class ServedLane:
                 context.cancel()
             context = context.parent
 
+    def contexts(self) -> list[CallContext]:
+        """Return the calls being handled (any thread)."""
+        found = list((self.pending or {}).values())
+        return found if self.context is None else [self.context, *found]
+
     def peer_died(self) -> None:
         """The other side is gone: tell the handlers, read what is left, then the end (monitor)."""
-        for context in [self.context, *(self.pending or {}).values()]:
-            if context is not None:
-                context.cancel()
+        for context in self.contexts():
+            context.cancel()
         try:
             # A stray process may hold the other end open; what is queued can still be read after this.
             self.sock.shutdown(socket.SHUT_RDWR)

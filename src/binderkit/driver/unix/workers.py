@@ -46,7 +46,7 @@ class Worker:
     Attributes:
         pool: the Workers it belongs to.
         lane: the shared lane it is the reader of.
-        blocked: whether it waits in an outgoing call and does not count.
+        blocked: the process it waits for in an outgoing call (it does not count then), else None.
     """
 
     __slots__ = ("blocked", "lane", "pool", "thread")
@@ -54,7 +54,7 @@ class Worker:
     def __init__(self, pool: Workers) -> None:
         self.pool = pool
         self.lane: HandsOver | None = None
-        self.blocked = False
+        self.blocked: object | None = None
         self.thread: threading.Thread | None = None
 
 
@@ -162,7 +162,7 @@ class Workers:
         with self._lock:
             if self._closed or self._loop is not None:
                 return
-            active = sum(not worker.blocked for worker in self._workers)
+            active = sum(worker.blocked is None for worker in self._workers)
             full = active >= self.limit or len(self._workers) >= limits.HARD_THREADS
             starving = full and self.waiting == 0 and self.starving_since is None
             if starving:
@@ -185,8 +185,8 @@ class Workers:
             _log.exception("the system refused another worker thread")
             self._ended(worker)
 
-    def enter_outgoing(self) -> Worker | None:
-        """The calling thread is about to wait for another process.
+    def enter_outgoing(self, target: object) -> Worker | None:
+        """The calling thread is about to wait for another process, ``target``.
 
         If it is a worker of this pool, somebody else must wait for requests meanwhile,
         and a shared lane it reads goes to another reader.
@@ -199,7 +199,7 @@ class Workers:
             return None
         if worker.lane is not None:
             worker.lane.hand_over()
-        worker.blocked = True
+        worker.blocked = target
         if self.waiting == 0:
             self._grow()
         return worker
@@ -294,13 +294,18 @@ class Workers:
         """Handle at most ``count`` requests at once."""
         self.limit = count
 
+    def waits_for(self) -> list[object]:
+        """Return the processes that workers wait for in outgoing calls."""
+        with self._lock:
+            return [worker.blocked for worker in self._workers if worker.blocked is not None]
+
     def statistics(self) -> dict[str, int]:
         """Return counts of threads: started, waiting for requests, blocked in outgoing calls."""
         with self._lock:
             return {
                 "threads": len(self._workers),
                 "waiting": self.waiting,
-                "blocked": sum(worker.blocked for worker in self._workers),
+                "blocked": sum(worker.blocked is not None for worker in self._workers),
                 "limit": self.limit,
             }
 
