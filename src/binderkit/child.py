@@ -1,6 +1,6 @@
-"""What a process started by ``spawn`` runs: ``python -m binderkit.child FD ORDER``.
+"""What a process started by ``spawn`` runs: ``python -m binderkit.child CONNECTION ORDER`` (two descriptors).
 
-Owns: the child's side of spawn. The order comes from the parent's command line, never from a connection.
+Owns: the child's side of spawn. The order comes from the parent, through an inherited file, never from a connection.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ def load(name: str) -> Any:
 
 def main(arguments: list[str]) -> int:
     """Serve the root object until the parent is gone or SIGTERM comes."""
-    fd, order = int(arguments[0]), json.loads(arguments[1])
+    fd = int(arguments[0])
+    with open(int(arguments[1]), "rb") as paper:
+        paper.seek(0)
+        order = json.load(paper)
     sys.path[:] = order["path"]
     from binderkit.driver.unix.handshake import adopt
     from binderkit.process import local_node, shutdown

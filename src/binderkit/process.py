@@ -46,14 +46,6 @@ def _find_context(node: Node, start: bool) -> socket.socket:
 set_default_factory(_make_default)
 
 
-def _forget_driver() -> None:
-    """A forked child makes a driver of its own when it needs one."""
-    set_driver(None)
-
-
-os.register_at_fork(after_in_child=_forget_driver)
-
-
 def local_node() -> Node:
     """Return this process's socket driver.
 
@@ -171,10 +163,13 @@ def spawn(
         raise ParamTypeError(f"arguments of a child must be JSON (numbers, strings, lists, dicts): {error}") from None
     node = local_node()
     ours, theirs = handshake.pair()
+    # Not on the command line: everybody on the machine can read that.
+    paper = os.memfd_create("binderkit-order", os.MFD_CLOEXEC)
     try:
+        os.write(paper, text.encode())
         process = subprocess.Popen(
-            [sys.executable, "-m", "binderkit.child", str(theirs.fileno()), text],
-            pass_fds=[theirs.fileno()],
+            [sys.executable, "-m", "binderkit.child", str(theirs.fileno()), str(paper)],
+            pass_fds=[theirs.fileno(), paper],
             env=None if env is None else dict(env),
         )
     except BaseException:
@@ -182,6 +177,7 @@ def spawn(
         raise
     finally:
         theirs.close()
+        os.close(paper)
     try:
         return Child(process, node.join(ours, wait=timeout))
     except BaseException as error:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from binderkit.errors import (
     ERR_INVALID_PARAM,
     ERR_UNKNOWN_TRANSACTION,
+    ERR_WAIT_REPLY_TIMEOUT,
     CallCancelledError,
     IpcError,
     QuotaError,
@@ -37,7 +38,7 @@ from binderkit.ipc.proxy import (
     check_code,
     check_sequences,
 )
-from binderkit.ipc.remote import NoHandler, RemoteObject
+from binderkit.ipc.remote import NoHandler, RemoteObject, bound_handler
 
 if TYPE_CHECKING:
     from binderkit.parcel import MessageSequence
@@ -82,6 +83,9 @@ def failure_of(stub: RemoteObject | None, error: BaseException) -> Failure:
         return Failure(ERR_UNKNOWN_TRANSACTION, "", str(error), "")
     if isinstance(error, NoHandler):
         return Failure(ERR_INVALID_PARAM, "NoHandler", str(error), "")
+    if isinstance(error, CallCancelledError):
+        # Nobody waits any more, or the deadline passed here a moment before it does at the caller.
+        return Failure(ERR_WAIT_REPLY_TIMEOUT, "", "the handler stopped because the deadline passed", "")
     text = _text(error)
     if isinstance(error, (RefusedError, UnknownTransactionError, QuotaError)):
         return Failure(error.code, "", text, "")
@@ -94,8 +98,7 @@ def failure_of(stub: RemoteObject | None, error: BaseException) -> Failure:
         import traceback
 
         remote_traceback = "".join(traceback.format_exception(error))[-MAX_TRACEBACK:]
-    if not isinstance(error, CallCancelledError):
-        _log.warning("the handler of %r raised %s: %s", stub, name, text, exc_info=error)
+    _log.warning("the handler of %r raised %s: %s", stub, name, text, exc_info=error)
     return Failure(status or ERR_UNKNOWN_TRANSACTION, name[:MAX_ERROR_TEXT], text, remote_traceback)
 
 
@@ -215,7 +218,7 @@ def _invoke(
 ) -> Any:
     if code > 0x00FFFFFF:
         return handle_reserved(stub, code, data, reply)
-    return stub._handler(code, data, reply, option if option is not None else RECEIVED_SYNC)
+    return bound_handler(stub)(code, data, reply, option if option is not None else RECEIVED_SYNC)
 
 
 def settle(stub: RemoteObject, code: int, result: Any, context: CallContext) -> None:

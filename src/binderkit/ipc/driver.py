@@ -37,6 +37,8 @@ dropped and what it carried is released; identity comes from the kernel or a cer
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -134,18 +136,23 @@ class Driver(Protocol):
         """Disconnect from everybody, end the threads, give everything back. Idempotent."""
 
 
+_lock = threading.Lock()
 _driver: Driver | None = None
 _factory: Callable[[], Driver] | None = None
 
 
 def current_driver() -> Driver:
-    """Return the driver of this process, made on first use."""
+    """Return the driver of this process, made on first use: one, however many threads ask at once."""
     global _driver
-    if _driver is None:
-        if _factory is None:
-            raise IpcError("no driver is configured; import binderkit, or call set_driver first")
-        _driver = _factory()
-    return _driver
+    driver = _driver
+    if driver is not None:
+        return driver
+    with _lock:
+        if _driver is None:
+            if _factory is None:
+                raise IpcError("no driver is configured; import binderkit, or call set_driver first")
+            _driver = _factory()
+        return _driver
 
 
 def set_driver(driver: Driver | None) -> None:
@@ -158,6 +165,16 @@ def set_default_factory(factory: Callable[[], Driver]) -> None:
     """Say how the default driver is made; called by the package itself."""
     global _factory
     _factory = factory
+
+
+def _after_fork() -> None:
+    """A forked child makes a driver of its own when it needs one."""
+    global _lock, _driver
+    _lock = threading.Lock()
+    _driver = None
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def peek_driver() -> Driver | None:

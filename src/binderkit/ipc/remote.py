@@ -86,12 +86,11 @@ class RemoteObject(IRemoteObject):
     A handler with another number of parameters than four gets a CallingInfo as the fifth.
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_brokers", "_descriptor", "_handler")
+    __slots__ = ("__dict__", "__weakref__", "_brokers", "_descriptor")
 
     def __init__(self, descriptor: str) -> None:
         self._descriptor = checked_descriptor(descriptor)
         self._brokers: dict[str, IRemoteBroker] = {}
-        self._handler: Handler = _bound_handler(self)
 
     def on_remote_message_request(
         self, code: int, data: MessageSequence, reply: MessageSequence, option: MessageOption
@@ -194,8 +193,11 @@ def calling_info() -> CallingInfo:
     )
 
 
-def _bound_handler(stub: RemoteObject) -> Handler:
-    """Return what a driver calls for a request, decided once per object.
+def bound_handler(stub: RemoteObject) -> Handler:
+    """Return what a driver calls for the requests of ``stub``.
+
+    A driver keeps it beside the stub, never in it: a stub that held its own bound method would live until
+    the garbage collector finds the cycle instead of until its last proxy goes.
 
     on_remote_message_request wins over the older on_remote_request; a
     function that does not declare exactly four parameters gets a CallingInfo (reference 1.7).

@@ -70,8 +70,6 @@ OBJ_SLOT: Final = 5
 """shared memory the receiver has mapped; id = slot, argument = bytes used"""
 OBJ_NEW_SLOT: Final = 6
 """the same, mapped now: the descriptor is the memfd; argument = slot size << 32 | bytes used"""
-OBJ_DEAD: Final = 7
-"""an object of a third process that ended while the message was on its way"""
 BODY_OFFSET: Final = 0xFFFFFFFF
 """offset of the entry that carries the whole data area in shared memory"""
 
@@ -171,7 +169,7 @@ def _entries(packet: bytes, table: int, objects: int, fds: int, size: int) -> tu
     # once the body's size is known (translate.py).
     limit = BODY_OFFSET if ENTRY.unpack_from(packet, end - ENTRY.size)[0] == BODY_OFFSET else size - RECORD
     for offset, kind, fd, number, argument in ENTRY.iter_unpack(packet[table:end]):
-        if not OBJ_EXPORT <= kind <= OBJ_DEAD:
+        if not OBJ_EXPORT <= kind <= OBJ_NEW_SLOT:
             raise ProtocolError(f"an object of unknown kind {kind}")
         if offset <= last:
             raise ProtocolError("an object table that is not in ascending order")

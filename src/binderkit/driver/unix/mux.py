@@ -49,6 +49,8 @@ class MuxLane:
         self.lane.sock.setblocking(False)
         self.closed = False
         self._waiting: dict[int, tuple[asyncio.Future[None], MessageSequence]] = {}
+        self._given_up: set[int] = set()
+        """calls nobody waits for whose replies have not come yet"""
         self._queue: deque[tuple[bytes, Any]] = deque()
         loop.add_reader(self.lane.sock.fileno(), self._readable)
 
@@ -182,7 +184,8 @@ class MuxLane:
                     self.peer.slots.given_back(freed - 1)
                 call = waiting.pop(seq, None)
                 if call is None:
-                    continue  # the late reply of a call that was given up
+                    self._given_up.discard(seq)
+                    continue
                 future, reply = call
                 if not future.done():
                     reply._load(packet[HEADER_SIZE:], None)
@@ -211,6 +214,7 @@ class MuxLane:
         if got.freed:
             self.peer.slots.given_back(got.freed - 1)
         call = self._waiting.pop(got.seq, None)
+        self._given_up.discard(got.seq)
         if call is None or call[0].done():
             translate.dispose(self.peer, got, fds)
             return
@@ -233,13 +237,18 @@ class MuxLane:
     def _cancel(self, seq: int) -> None:
         """The task that waits was cancelled: tell the other side."""
         if self._waiting.pop(seq, None) is not None:
-            self.peer.post(frame.encode_pairs(frame.CANCEL, [(self.lane.number, seq)]))
+            self._tell_given_up(seq)
+
+    def _tell_given_up(self, seq: int) -> None:
+        self._given_up.add(seq)
+        self.peer.post(frame.encode_pairs(frame.CANCEL, [(self.lane.number, seq)]))
+        self.peer.node.stir()  # the loop may end before the late reply comes; the monitor looks after it then
 
     def _expire(self, seq: int) -> None:
         call = self._waiting.pop(seq, None)
         if call is None:
             return
-        self.peer.post(frame.encode_pairs(frame.CANCEL, [(self.lane.number, seq)]))
+        self._tell_given_up(seq)
         if not call[0].done():
             call[0].set_exception(
                 CallTimeoutError(
@@ -255,11 +264,24 @@ class MuxLane:
             self.loop_closed()
 
     def loop_closed(self) -> None:
-        """The loop is closed: nobody waits any more, only the descriptor is left."""
-        if not self.closed:
-            self.closed = True
-            self.peer.lane_closed(self.lane)
-            self.lane.sock.close()
+        """The loop is closed, nobody waits any more: late replies are drained like those of any given-up lane."""
+        if self.closed:
+            return
+        self.closed = True
+        self._drop_queue()
+        self.peer.lane_closed(self.lane)
+        self.peer.node.orphan(self.peer, self.lane)
+
+    @property
+    def given_up(self) -> bool:
+        """Whether the reply of a call nobody waits for may still come."""
+        return bool(self._given_up)
+
+    def _drop_queue(self) -> None:
+        for _, message in self._queue:
+            if message is not None:
+                message.undo()
+        self._queue.clear()
 
     def _fail(self, error: Exception) -> None:
         """End the lane: everybody who waits gets ``error``."""
@@ -270,10 +292,8 @@ class MuxLane:
         self.loop.remove_writer(self.lane.sock.fileno())
         self.peer.lane_closed(self.lane)
         self.lane.sock.close()
-        for _, message in self._queue:
-            if message is not None:
-                message.undo()
-        self._queue.clear()
+        self._drop_queue()
+        self._given_up.clear()
         waiting, self._waiting = self._waiting, {}
         for future, _ in waiting.values():
             if not future.done():

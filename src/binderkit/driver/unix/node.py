@@ -54,6 +54,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("binderkit.driver")
 _nodes: weakref.WeakSet[Node] = weakref.WeakSet()
+_LOOK_AGAIN = 5
+"""Milliseconds between two looks at a SAMgr that is ending."""
+MAX_REASON = 1024
+"""Bytes of the words that go with a disconnection."""
 Admission = Callable[[Caller], str | None]
 """Says why a process may not connect to a listening socket, None if it may."""
 
@@ -106,8 +110,20 @@ class Node:
                 return known
             if self._find_context is None:
                 raise NoServiceManagerError("this driver was made without a way to find SAMgr")
-            self._context = self.join(self._find_context(self, start))
+            self._context = self._find_living_context(self._find_context, start)
             return self._context
+
+    def _find_living_context(self, find: Callable[[Node, bool], socket.socket], start: bool) -> RemoteProxy:
+        until = time.monotonic() + limits.HANDSHAKE_WAIT
+        while True:
+            try:
+                return self.join(find(self, start))
+            except DeadObjectError:
+                # A SAMgr in its last moments: its process is ending, its socket still listens. The kernel tells
+                # nobody when the socket is gone, so look again shortly.
+                if self._closed or time.monotonic() > until:
+                    raise
+                select.poll().poll(_LOOK_AGAIN)
 
     def become_context(self, stub: RemoteObject) -> None:
         """Make ``stub`` the root object of everybody who connects (see Driver.become_context)."""
@@ -368,7 +384,10 @@ class Node:
             handshake.close_all(fds)
             raise ProtocolError(f"control message {message.kind} with {len(fds)} descriptors")
         try:
-            pairs = frame.decode_pairs(message) if message.kind != frame.GOODBYE else []
+            if message.kind == frame.GOODBYE and not fds:
+                self._on_goodbye(peer, message.payload)
+                return
+            pairs = frame.decode_pairs(message)
             action = _ACTIONS.get(message.kind)
             if action is None or (fds and len(pairs) != 1):
                 raise ProtocolError(f"control message {message.kind} does not belong here")
@@ -423,17 +442,19 @@ class Node:
 
     def apply_deferred(self, peer: Peer) -> None:
         """Release what may be released: everything sent before it was read."""
-        gone = []
+        gone: list[RemoteObject] = []
         try:
             with self.tables_lock:
                 while peer.deferred and (peer.oneway_read - peer.deferred[0][0]) & 0xFFFFFFFF < 0x80000000:
                     released = peer.deferred.popleft()[1]
                     peer.deferred_count -= len(released) + 1
                     for handle, count in released:
-                        gone.append(self.exports.release(peer.held, handle, count))
+                        stub = self.exports.release(peer.held, handle, count)
+                        if stub is not None:
+                            gone.append(stub)
         except ProtocolError as error:
             self.disconnect(peer, str(error))
-        gone.clear()
+        self._let_go(gone)
 
     def _on_cancel(self, peer: Peer, pairs: list[tuple[int, int]], fds: list[int]) -> None:
         for number, seq in pairs:
@@ -455,6 +476,12 @@ class Node:
     def _on_home_received(self, peer: Peer, pairs: list[tuple[int, int]], fds: list[int]) -> None:
         for token, _ in pairs:
             peer.home_received(token)
+
+    def _on_goodbye(self, peer: Peer, reason: bytes) -> None:
+        """The peer hangs up on us and says why: calls to it fail with its words."""
+        words = reason.decode("utf-8", "replace")[:MAX_REASON]
+        _log.error("process %d disconnected this one: %s", peer.caller.pid, words)
+        self._bury(peer, f"it disconnected this process: {words}")
 
     def wants_to_write(self, peer: Peer, stuck: bool) -> None:
         """The peer's control connection is full: send the rest when it reads, or give it up."""
@@ -514,6 +541,7 @@ class Node:
             if peer.freed:
                 peer.slots.report()
                 worked = True
+            worked = peer.check_loops() or worked
         for lane in list(self.held_lanes):
             lane.check_progress()
             worked = True
@@ -607,10 +635,11 @@ class Node:
             self.monitor.ring()
 
     def disconnect(self, peer: Peer, reason: str) -> None:
-        """Hang up on a peer that broke the protocol or does not read."""
-        if not peer.is_dead:
+        """Hang up on a peer that broke the protocol or does not read; it is told why if it still reads."""
+        if not peer.is_dead and not peer.expelled:
+            peer.expelled = True
             _log.warning("disconnecting %r: %s", peer, reason)
-        peer.expelled = True
+            peer.post(frame.encode_control(frame.GOODBYE, reason.encode()[:MAX_REASON]))
         self._bury(peer, f"it was disconnected: {reason}")
 
     def _bury(self, peer: Peer, reason: str) -> None:
@@ -645,8 +674,12 @@ class Node:
             return
         with self.tables_lock:
             gone = self.exports.release_all(peer.held)
+        self._let_go(gone)
+
+    def _let_go(self, gone: list[RemoteObject]) -> None:
+        """Drop stubs nobody holds any more: on a worker, because their finalizers are user code."""
         if gone:
-            self.submit(gone.clear)  # finalizers are user code
+            self.submit(gone.clear)
 
     def _tell_of_death(self, peer: Peer) -> None:
         mourners = [proxy for proxy in peer.live_proxies() if proxy.has_recipients]

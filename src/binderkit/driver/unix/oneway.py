@@ -82,8 +82,9 @@ class OnewaySender:
 
     def _open(self) -> Lane:
         self._peer.check_alive()
-        lane = self._lane = self._peer.open_lane(frame.LANE_ONEWAY)
+        lane = self._peer.open_lane(frame.LANE_ONEWAY)
         lane.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval(limits.ONEWAY_SEND_WAIT))
+        self._lane = lane
         return lane
 
     def _send_general(self, lane: Lane, handle: int, code: int, chain: int, data: MessageSequence) -> None:

@@ -488,13 +488,22 @@ class Peer:
             from binderkit.driver.unix.mux import MuxLane
 
             self.check_alive()
-            for old in [known for known in self.muxes if known.is_closed()]:
-                self.muxes.pop(old).loop_closed()
+            self.check_loops()
             mux = self.muxes[loop] = MuxLane(self, loop)
         deadline = _deadline(option, context) if option is not None or context is not None else None
         chain = new_chain() if context is None else context.chain
         await mux.call(handle, code, data, reply, deadline, chain)
         return 0
+
+    def check_loops(self) -> bool:
+        """Give up the lanes of closed event loops; return whether late replies are still to come on others."""
+        late = False
+        for loop, mux in list(self.muxes.items()):
+            if loop.is_closed():
+                self.muxes.pop(loop, None)
+                mux.loop_closed()
+            late = late or mux.given_up
+        return late
 
     # --- the control connection ----------------------------------------------------------------------
 

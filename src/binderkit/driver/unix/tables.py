@@ -15,13 +15,11 @@ Locks: none here; the node's table lock is held by callers that change anything.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from binderkit import limits
 from binderkit.errors import ProtocolError, QuotaError
-
-if TYPE_CHECKING:
-    from binderkit.ipc.remote import RemoteObject
+from binderkit.ipc.remote import RemoteObject, bound_handler
 
 
 class Export:
@@ -52,7 +50,7 @@ class Held:
     def __init__(self, export: Export) -> None:
         self.export = export
         self.stub = export.stub
-        self.handler = export.stub._handler
+        self.handler = bound_handler(export.stub)
         self.count = 0
 
 

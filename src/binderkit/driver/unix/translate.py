@@ -223,8 +223,6 @@ def _accept_one(peer: Peer, entry: Entry, fd: OwnedFd | None, until: float) -> t
         return KIND_REMOTE, peer.node.introduced(fd, until)
     if entry.kind == frame.OBJ_FD:
         return KIND_FD, fd
-    if entry.kind == frame.OBJ_DEAD:
-        return KIND_REMOTE, peer.node.dead_proxy()
     return KIND_BLOB, peer.slots.view(entry, fd, limits.MAX_RAW_DATA)
 
 

@@ -1,0 +1,104 @@
+"""Every example, and the program in the README, runs as a user runs it and prints what it promises."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import binderkit
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+HELLO = r"Hello Ada, I am process (\d+)\ntold of its end: True\n"
+
+PRINTED = {
+    "hello": HELLO,
+    "callback": (
+        "line 1 is done, says the counter\n"
+        "line 2 is done, says the counter\n"
+        "line 3 is done, says the counter\n"
+        "10 words, counted by another process: True\n"
+    ),
+    "death": (
+        "call in flight: DeadObjectError, code -32\n"
+        "death notice: True\n"
+        "later call: DeadObjectError, code -32\n"
+        "ended by signal: 9\n"
+        "a new one answers\n"
+    ),
+    "ashmem_numpy": (
+        "the call carries 32 bytes for an image of 2073600\n"
+        "pixels are now 120 to 120\n"
+        "read-only now, so the other process gets MmapError\n"
+    ),
+    "asyncio_service": (
+        "100 calls in flight at once, sum of the squares 328350\n"
+        "timed out, code 502\n"
+        "the handler was cancelled at the other side\n"
+    ),
+    "oneway": "1000 entries arrived, in order: True\ntold of the result: True\n",
+    "samgr_service": (
+        "40 \\+ 2 = 42\n"
+        "registered: \\['com.example.adder'\\]\n"
+        "told that it came: True\n"
+        "told that it went: True\n"
+        "still registered: False\n"
+    ),
+}
+"""Name of the example -> regular expression that its whole output matches."""
+
+LOGGED = {"ashmem_numpy": r"the handler of <Brightener stub .*> raised binderkit\.errors\.MmapError"}
+"""What an example writes to its error output; the others write nothing."""
+
+
+def run(program: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program with the package under test, warnings as errors."""
+    source = str(Path(binderkit.__file__).parents[1])
+    path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH", "")]))
+    return subprocess.run(
+        [sys.executable, "-W", "error", str(program)],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
+    )
+
+
+def readme_program() -> str:
+    """Return the first Python block of the README."""
+    found = re.search(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    assert found is not None, "the README has no Python block"
+    return found.group(1)
+
+
+@pytest.mark.parametrize("name", sorted(PRINTED))
+def test_an_example_prints_what_it_promises(name: str) -> None:
+    ended = run(EXAMPLES / f"{name}.py")
+    assert ended.returncode == 0, ended.stderr
+    assert re.fullmatch(PRINTED[name], ended.stdout), ended.stdout
+    if name in LOGGED:
+        assert re.match(LOGGED[name], ended.stderr), ended.stderr
+    else:
+        assert ended.stderr == ""
+
+
+def test_every_example_is_run() -> None:
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == set(PRINTED)
+
+
+def test_the_program_of_the_readme_runs_as_it_stands(tmp_path: Path) -> None:
+    program = tmp_path / "hello.py"
+    program.write_text(readme_program())
+    ended = run(program)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert re.fullmatch(HELLO, ended.stdout), ended.stdout
+
+
+def test_the_program_of_the_readme_is_the_hello_example() -> None:
+    assert readme_program() == (EXAMPLES / "hello.py").read_text()
