@@ -106,7 +106,7 @@ class RemoteProxy(IRemoteObject):
             RemoteError: the handler returned False or raised (4).
             UnknownTransactionError, RefusedError, QuotaError, InvalidObjectError: see their texts.
         """
-        if not 1 <= code <= 0x00FFFFFF:
+        if code.__class__ is not int or not 1 <= code <= 0x00FFFFFF:
             check_code(code)
         if reply.__class__ is not MessageSequence or data.__class__ is not MessageSequence:
             check_sequences(data, reply)
@@ -122,7 +122,7 @@ class RemoteProxy(IRemoteObject):
         Returns:
             RequestResult with err_code 0 (every other outcome is raised).
         """
-        if not 1 <= code <= 0x00FFFFFF:
+        if code.__class__ is not int or not 1 <= code <= 0x00FFFFFF:
             check_code(code)
         if reply.__class__ is not MessageSequence or data.__class__ is not MessageSequence:
             check_sequences(data, reply)

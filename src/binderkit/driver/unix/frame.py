@@ -73,6 +73,8 @@ OBJ_NEW_SLOT: Final = 6
 BODY_OFFSET: Final = 0xFFFFFFFF
 """offset of the entry that carries the whole data area in shared memory"""
 
+MAX_REASON: Final = 1024
+"""bytes of the words that go with REFUSED and GOODBYE"""
 FDS_FOLLOW: Final = b"FDS"
 """what the packet with the descriptors contains"""
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from binderkit import limits
 from binderkit.driver.unix import frame, translate
 from binderkit.driver.unix.frame import HEADER, HEADER_SIZE, PACKET_MAX
-from binderkit.driver.unix.undelivered import Undelivered
+from binderkit.driver.unix.undelivered import Incomplete, Undelivered
 from binderkit.errors import CallTimeoutError, IpcError, ProtocolError, QuotaError
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ class MuxLane:
         self.lane.sock.setblocking(False)
         self.closed = False
         self._waiting: dict[int, tuple[asyncio.Future[None], MessageSequence]] = {}
+        self._begun: bytes | None = None
+        """a frame whose descriptors have not arrived yet"""
         self._given_up: set[int] = set()
         """calls nobody waits for whose replies have not come yet"""
         self._queue: deque[tuple[bytes, Any]] = deque()
@@ -172,6 +174,10 @@ class MuxLane:
         waiting = self._waiting
         try:
             for _ in range(_BATCH):
+                if self._begun is not None:
+                    packet, self._begun = self._begun, None
+                    self._general(packet)
+                    continue
                 packet = recv(PACKET_MAX)
                 if len(packet) < HEADER_SIZE:
                     self._fail(_unwrapped(self.peer.broken(None)))
@@ -205,12 +211,11 @@ class MuxLane:
         got = frame.decode(packet)
         if got.kind != frame.REPLY:
             raise ProtocolError("a call on the lane of an asyncio client")
-        # The descriptors were sent right behind the frame: they are there, or a moment away.
-        self.lane.sock.setblocking(True)
         try:
             fds = translate.receive_fds(self.lane.sock, got)
-        finally:
-            self.lane.sock.setblocking(False)
+        except Incomplete:
+            self._begun = packet  # its descriptors are a moment away
+            raise BlockingIOError from None
         if got.freed:
             self.peer.slots.given_back(got.freed - 1)
         call = self._waiting.pop(got.seq, None)
@@ -270,7 +275,7 @@ class MuxLane:
         self.closed = True
         self._drop_queue()
         self.peer.lane_closed(self.lane)
-        self.peer.node.orphan(self.peer, self.lane)
+        self.peer.node.orphans.add(self.peer, self.lane)
 
     @property
     def given_up(self) -> bool:

@@ -24,19 +24,19 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from binderkit import limits
-from binderkit.driver.unix import frame, handshake, serve, translate
+from binderkit.driver.unix import control, frame, guest, handshake
 from binderkit.driver.unix.introduction import Introduction
+from binderkit.driver.unix.lanes import SharedLane
 from binderkit.driver.unix.monitor import Monitor
-from binderkit.driver.unix.oneway import timeval
-from binderkit.driver.unix.peer import Lane, Peer
+from binderkit.driver.unix.orphans import Orphans
+from binderkit.driver.unix.peer import Peer
 from binderkit.driver.unix.tables import Export, Exports
 from binderkit.driver.unix.workers import Workers
 from binderkit.errors import (
     DeadObjectError,
-    DescriptorError,
     ForkedError,
     IpcError,
     NoServiceManagerError,
@@ -56,8 +56,6 @@ _log = logging.getLogger("binderkit.driver")
 _nodes: weakref.WeakSet[Node] = weakref.WeakSet()
 _LOOK_AGAIN = 5
 """Milliseconds between two looks at a SAMgr that is ending."""
-MAX_REASON = 1024
-"""Bytes of the words that go with a disconnection."""
 Admission = Callable[[Caller], str | None]
 """Says why a process may not connect to a listening socket, None if it may."""
 
@@ -84,9 +82,8 @@ class Node:
         self.tables_lock = threading.Lock()
         self.oneway_lock = threading.Lock()
         self.exports = Exports()
-        self.held_lanes: set[serve.SharedLane] = set()
+        self.held_lanes: set[SharedLane] = set()
         self._released: deque[tuple[Peer, int, int]] = deque()
-        self._orphans: dict[int, tuple[Peer, Lane]] = {}
         self._introductions: set[Introduction] = set()
         self._listeners: dict[int, socket.socket] = {}
         self._paused_listeners: set[int] = set()
@@ -95,6 +92,7 @@ class Node:
         self._context_lock = threading.Lock()
         self._closed = False
         self.monitor = Monitor(title, self._housekeeping)
+        self.orphans = Orphans(self.monitor)
         self.workers = Workers(title, self.monitor.stir)
         self.monitor.start()
         _nodes.add(self)
@@ -152,7 +150,7 @@ class Node:
         with self._peers_lock:
             peers = list(self._peers.values())
         for peer in peers:
-            self._bury(peer, "this process closed its driver")
+            self.bury(peer, "this process closed its driver")
         self.workers.close()
         self.monitor.close()
         for intro in list(self._introductions):
@@ -160,12 +158,12 @@ class Node:
         self._introductions.clear()
         for sock in self._listeners.values():
             sock.close()
-        for _, lane in self._orphans.values():
-            lane.sock.close()
-        self._orphans.clear()
+        self.orphans.close()
         for peer in peers:
             for served in list(peer.served.values()):
                 served.close()
+        for lane in self.workers.lanes():
+            lane.close()
         self._context = None
 
     # --- connections -----------------------------------------------------------------------------
@@ -219,72 +217,31 @@ class Node:
         """Forget an introduction that ended, well or not (monitor)."""
         self._introductions.discard(intro)
 
+    def introduce(self, sock: socket.socket, export: Export, introducer: Peer) -> None:
+        """Expect a guest on ``sock``, sent by ``introducer`` (monitor)."""
+        intro = Introduction(self, sock, export, None, introducer=introducer)
+        self._introductions.add(intro)
+        intro.start()
+
     def introductions(self) -> list[Introduction]:
         """Return those under way (monitor)."""
         return list(self._introductions)
 
     def join(self, sock: socket.socket, *, wait: float = limits.HANDSHAKE_WAIT) -> RemoteProxy:
-        """Shake hands on ``sock`` with the owner of an object; return the object's proxy.
+        """Return the proxy of the object whose owner is at the other end of ``sock``; see guest.join."""
+        return guest.join(self, sock, wait)
 
-        Takes ownership of ``sock``. Blocks for at most ``wait`` seconds.
+    def introduced(self, fd: OwnedFd, until: float) -> RemoteProxy:
+        """Return the proxy behind a connection that came in a message; see guest.introduced."""
+        return guest.introduced(self, fd, until)
+
+    def decided(self, sock: socket.socket, node_id: bytes, caller: Caller, *, fresh: bool) -> Peer:
+        """As the other side decided: return the peer, new (``fresh``) or known.
 
         Raises:
-            DeadObjectError: the owner is gone or does not answer.
-            RefusedError: it does not want us; its words are in the text.
-            ProtocolError: it does not speak our protocol.
+            DeadObjectError: the connection the other side means did not come to be.
         """
-        try:
-            self.check_usable()
-            sock.settimeout(wait)
-            handshake.send_hello(sock, self.id)
-            node_id, caller = handshake.receive_hello(sock)
-            return self._settle(sock, node_id, caller)
-        except TimeoutError:
-            sock.close()
-            raise DeadObjectError(
-                f"the owner of the object did not answer within {wait} s; it is stopped or overloaded"
-            ) from None
-        except OSError as error:
-            sock.close()
-            if isinstance(error, IpcError):
-                raise
-            raise DeadObjectError(f"the owner of the object hung up during the handshake: {error}") from None
-        except BaseException:
-            sock.close()
-            raise
-
-    def _settle(self, sock: socket.socket, node_id: bytes, caller: Caller) -> RemoteProxy:
-        """Agree whether ``sock`` becomes the connection to that process or there is one already."""
         key = (caller.pid, node_id)
-        decides = self.id < node_id
-        peer: Peer | None = None
-        if decides:
-            with self._peers_lock:
-                peer = self._peers.get(key)
-                fresh = peer is None
-                if peer is None:
-                    peer = self._add_peer_locked(key, sock, caller)
-        try:
-            if decides:
-                sock.sendall(frame.encode_control(frame.DECIDE, count=int(fresh)))
-            handle, mode = _receive_granted(sock)
-        except BaseException:
-            if decides and fresh and peer is not None:
-                self._bury(peer, "the handshake with it failed")
-            raise
-        if not decides:
-            fresh = bool(mode)
-            peer = self._wait_for_peer(key, sock, caller, fresh)
-        assert peer is not None
-        proxy = peer.proxy(handle)
-        if fresh:
-            sock.setblocking(True)
-            self._watch_peer(peer)
-        else:
-            sock.close()
-        return proxy
-
-    def _wait_for_peer(self, key: tuple[int, bytes], sock: socket.socket, caller: Caller, fresh: bool) -> Peer:
         with self._peers_lock:
             if fresh:
                 return self._add_peer_locked(key, sock, caller)
@@ -296,7 +253,7 @@ class Node:
         return peer
 
     def decide(self, sock: socket.socket, node_id: bytes, caller: Caller) -> tuple[Peer, bool]:
-        """As the deciding side: return the peer and whether ``sock`` becomes its connection (monitor)."""
+        """As the deciding side: return the peer and whether ``sock`` becomes its connection."""
         key = (caller.pid, node_id)
         with self._peers_lock:
             peer = self._peers.get(key)
@@ -323,122 +280,11 @@ class Node:
         self._peers_lock.notify_all()
         return peer
 
-    def _watch_peer(self, peer: Peer) -> None:
+    def watch_peer(self, peer: Peer) -> None:
         """Let the monitor read the peer's control connection from now on."""
         if peer.pidfd >= 0:
-            self.monitor.watch(peer.pidfd, lambda _: self._bury(peer, "its process ended"))
-        self.monitor.watch(peer.control.fileno(), lambda mask: self._control(peer, mask))
-
-    watch_peer = _watch_peer
-
-    def introduced(self, fd: OwnedFd, until: float) -> RemoteProxy:
-        """Return the proxy behind a connection that came in a message; a dead one if its owner is gone.
-
-        Raises:
-            ProtocolError: it is no connection at all.
-        """
-        sock = handshake.received_socket(fd.detach())
-        try:
-            return self.join(sock, wait=max(0.001, until - time.monotonic()))
-        except (DeadObjectError, RefusedError) as error:
-            _log.info("an object that was passed on cannot be reached: %s", error)
-            return self.dead_proxy()
-
-    def dead_proxy(self) -> RemoteProxy:
-        """Return a proxy whose process is gone."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        theirs.close()
-        peer = Peer(self, ours, b"", Caller(0, 65534, 65534))
-        peer.close("its process ended before the object arrived here")
-        ours.close()
-        return RemoteProxy(peer, 0)
-
-    # --- control messages (monitor thread) -----------------------------------------------------------
-
-    def _control(self, peer: Peer, mask: int) -> None:
-        if mask & select.EPOLLOUT and peer.outbox.flush() == 0:
-            self.monitor.change(peer.control.fileno(), select.EPOLLIN)
-        if not mask & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
-            return
-        try:
-            for _ in range(64):
-                packet, fds = handshake.receive_with_fds(peer.control, frame.CONTROL_MAX, 1, socket.MSG_DONTWAIT)
-                if not packet:
-                    self._bury(peer, "its process ended")
-                    return
-                self._control_message(peer, frame.decode_control(packet), fds)
-                if peer.is_dead:
-                    return
-        except BlockingIOError:
-            return
-        except ProtocolError as error:
-            self.disconnect(peer, str(error))
-        except DescriptorError as error:
-            _log.error("what %r sent is lost (its caller sees that): %s", peer, error)
-        except OSError as error:
-            _log.debug("control connection of %r: %s", peer, error)
-            self._bury(peer, "its process ended")
-
-    def _control_message(self, peer: Peer, message: frame.Control, fds: list[int]) -> None:
-        if bool(fds) != (message.kind in (frame.LANE, frame.INTRODUCE)):
-            handshake.close_all(fds)
-            raise ProtocolError(f"control message {message.kind} with {len(fds)} descriptors")
-        try:
-            if message.kind == frame.GOODBYE and not fds:
-                self._on_goodbye(peer, message.payload)
-                return
-            pairs = frame.decode_pairs(message)
-            action = _ACTIONS.get(message.kind)
-            if action is None or (fds and len(pairs) != 1):
-                raise ProtocolError(f"control message {message.kind} does not belong here")
-        except ProtocolError:
-            handshake.close_all(fds)
-            raise
-        action(self, peer, pairs, fds)
-
-    def _on_lane(self, peer: Peer, pairs: list[tuple[int, int]], fds: list[int]) -> None:
-        sock = handshake.received_socket(fds[0])
-        ((number, kind),) = pairs
-        makers = {
-            frame.LANE_SYNC: serve.ServedLane,
-            frame.LANE_MUX: serve.SharedLane,
-            frame.LANE_ONEWAY: serve.OnewayLane,
-        }
-        twice = number in peer.served or (
-            # A second one would break the order of one-way calls.
-            kind == frame.LANE_ONEWAY and any(isinstance(lane, serve.OnewayLane) for lane in peer.served.values())
-        )
-        if kind not in makers or twice or len(peer.served) >= limits.MAX_LANES_PER_PEER:
-            sock.close()
-            raise ProtocolError(
-                f"lane {number} of kind {kind}: unknown kind, a number twice, a second for one-way calls, or too many"
-            )
-        sock.setblocking(True)
-        # Parking by a receive timeout costs nothing per call; settimeout would poll before each.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval(limits.PARK_TIME))
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval(limits.ONEWAY_SEND_WAIT))
-        lane = makers[kind](peer, sock, number)
-        peer.served[number] = lane
-        self.workers.add(lane.fd, lane)
-
-    def _on_introduce(self, peer: Peer, pairs: list[tuple[int, int]], fds: list[int]) -> None:
-        sock = handshake.received_socket(fds[0])
-        held = peer.held.get(pairs[0][0])
-        if held is None or sum(intro.introducer is peer for intro in self._introductions) > limits.MAX_LANES_PER_PEER:
-            sock.close()
-            raise ProtocolError(f"an introduction to handle {pairs[0][0]}, which the peer does not hold, or too many")
-        sock.setblocking(False)
-        intro = Introduction(self, sock, held.export, None, introducer=peer)
-        self._introductions.add(intro)
-        intro.start()
-
-    def _on_release(self, peer: Peer, pairs: list[tuple[int, int]], fds: list[int]) -> None:
-        (fence, _), *released = pairs or [(0, 0)]
-        peer.deferred.append((fence, released))
-        peer.deferred_count += len(pairs)
-        if peer.deferred_count > limits.MAX_DEFERRED_RELEASES:
-            raise ProtocolError(f"{peer.deferred_count} releases wait for one-way calls that do not come")
-        self.apply_deferred(peer)
+            self.monitor.watch(peer.pidfd, lambda _: self.bury(peer, "its process ended"))
+        self.monitor.watch(peer.control.fileno(), lambda mask: control.read(self, peer, mask))
 
     def apply_deferred(self, peer: Peer) -> None:
         """Release what may be released: everything sent before it was read."""
@@ -455,33 +301,6 @@ class Node:
         except ProtocolError as error:
             self.disconnect(peer, str(error))
         self._let_go(gone)
-
-    def _on_cancel(self, peer: Peer, pairs: list[tuple[int, int]], fds: list[int]) -> None:
-        for number, seq in pairs:
-            lane = peer.served.get(number)
-            if lane is not None:
-                lane.cancel(seq)
-
-    def _on_credit(self, peer: Peer, pairs: list[tuple[int, int]], fds: list[int]) -> None:
-        for total, _ in pairs:
-            peer.oneway.acknowledged(total)
-
-    def _on_credit_query(self, peer: Peer, pairs: list[tuple[int, int]], fds: list[int]) -> None:
-        peer.report_credit()
-
-    def _on_slots_freed(self, peer: Peer, pairs: list[tuple[int, int]], fds: list[int]) -> None:
-        for index, _ in pairs:
-            peer.slots.given_back(index)
-
-    def _on_home_received(self, peer: Peer, pairs: list[tuple[int, int]], fds: list[int]) -> None:
-        for token, _ in pairs:
-            peer.home_received(token)
-
-    def _on_goodbye(self, peer: Peer, reason: bytes) -> None:
-        """The peer hangs up on us and says why: calls to it fail with its words."""
-        words = reason.decode("utf-8", "replace")[:MAX_REASON]
-        _log.error("process %d disconnected this one: %s", peer.caller.pid, words)
-        self._bury(peer, f"it disconnected this process: {words}")
 
     def wants_to_write(self, peer: Peer, stuck: bool) -> None:
         """The peer's control connection is full: send the rest when it reads, or give it up."""
@@ -580,43 +399,6 @@ class Node:
         lines += [f"  a worker waits for {target!r}" for target in self.workers.waits_for()]
         return "\n".join(lines)
 
-    # --- lanes whose call was given up ---------------------------------------------------------------
-
-    def orphan(self, peer: Peer, lane: Lane) -> None:
-        """Wait for the late reply of ``lane`` so that what it carries is released, then close it."""
-        fd = lane.sock.fileno()
-        if fd < 0 or peer.is_dead:
-            lane.sock.close()
-            return
-        try:
-            # The other side reads our request (if it left at all), then the end, and closes its side after the reply.
-            lane.sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            lane.sock.close()
-            return
-        self._orphans[fd] = (peer, lane)
-        self.monitor.watch(fd, lambda _: self._orphan_ready(fd))
-
-    def _orphan_ready(self, fd: int) -> None:
-        peer, lane = self._orphans[fd]
-        try:
-            packet = lane.sock.recv(frame.PACKET_MAX, socket.MSG_DONTWAIT)
-            if packet:
-                got = frame.decode(packet)
-                translate.dispose(peer, got, translate.receive_fds(lane.sock, got))
-                if got.kind == frame.REPLY:
-                    lane.drained(answered=True)
-                    return  # the end follows
-        except BlockingIOError:
-            return
-        except (OSError, IpcError) as error:
-            _log.debug("the lane of a call that was given up: %s", error)
-        # The end, or a call back to a thread that no longer waits: closing tells the other side.
-        self.monitor.forget(fd)
-        del self._orphans[fd]
-        lane.drained(answered=False)
-        lane.sock.close()
-
     # --- the end of peers --------------------------------------------------------------------------
 
     def on_peer_death(self, listener: Callable[[Peer], None]) -> None:
@@ -639,10 +421,10 @@ class Node:
         if not peer.is_dead and not peer.expelled:
             peer.expelled = True
             _log.warning("disconnecting %r: %s", peer, reason)
-            peer.post(frame.encode_control(frame.GOODBYE, reason.encode()[:MAX_REASON]))
-        self._bury(peer, f"it was disconnected: {reason}")
+            peer.post(frame.encode_control(frame.GOODBYE, reason.encode()[: frame.MAX_REASON]))
+        self.bury(peer, f"it was disconnected: {reason}")
 
-    def _bury(self, peer: Peer, reason: str) -> None:
+    def bury(self, peer: Peer, reason: str) -> None:
         """The peer is gone: once, for whatever reason."""
         with self._peers_lock:
             if self._peers.pop((peer.caller.pid, peer.node_id), None) is not peer:
@@ -655,12 +437,7 @@ class Node:
         peer.control.close()
         for lane in list(peer.served.values()):
             lane.peer_died()
-        for fd, (owner, orphan) in list(self._orphans.items()):
-            if owner is peer:
-                self.monitor.forget(fd)
-                self._orphans.pop(fd, None)
-                orphan.drained(answered=True)
-                orphan.sock.close()
+        self.orphans.peer_died(peer)
         if not self._closed:
             self._tell_of_death(peer)
         self.drained(peer)
@@ -715,8 +492,7 @@ class Node:
             sock.close()
         for intro in self._introductions:
             intro.sock.close()
-        for _, lane in self._orphans.values():
-            lane.sock.close()
+        self.orphans.close()
 
     def statistics(self) -> dict[str, int]:
         """Return counts for leak checks and dumps."""
@@ -731,45 +507,13 @@ class Node:
             "held": sum(held.count for peer in peers for held in peer.held.values()),
             "lanes": sum(peer.lane_count for peer in peers),
             "served_lanes": sum(len(peer.served) for peer in peers),
-            "orphans": len(self._orphans),
+            "orphans": len(self.orphans),
             "introductions": len(self._introductions),
             **self.workers.statistics(),
         }
 
     def __repr__(self) -> str:
         return f"<Node of {own_identity()!r} peers={len(self._peers)}>"
-
-
-_ACTIONS: dict[int, Callable[[Node, Peer, list[tuple[int, int]], list[int]], Any]] = {
-    frame.LANE: Node._on_lane,
-    frame.INTRODUCE: Node._on_introduce,
-    frame.RELEASE: Node._on_release,
-    frame.CANCEL: Node._on_cancel,
-    frame.CREDIT: Node._on_credit,
-    frame.CREDIT_QUERY: Node._on_credit_query,
-    frame.SLOTS_FREED: Node._on_slots_freed,
-    frame.HOME_RECEIVED: Node._on_home_received,
-}
-
-
-def _receive_granted(sock: socket.socket) -> tuple[int, int]:
-    """Return the handle the owner granted, and whether ``sock`` is the connection now.
-
-    Raises:
-        DeadObjectError: it hung up.
-        RefusedError: it does not want us; its words are in the text.
-        ProtocolError: anything else than GRANTED.
-    """
-    packet = sock.recv(frame.CONTROL_MAX)
-    if not packet:
-        raise DeadObjectError("the owner of the object hung up during the handshake")
-    message = frame.decode_control(packet)
-    if message.kind == frame.REFUSED:
-        raise RefusedError(message.payload.decode("utf-8", "replace"))
-    pairs = frame.decode_pairs(message)
-    if message.kind != frame.GRANTED or len(pairs) != 1:
-        raise ProtocolError(f"expected GRANTED for one object, got control message {message.kind} of {len(pairs)}")
-    return pairs[0]
 
 
 def _open_pidfd(pid: int) -> int:

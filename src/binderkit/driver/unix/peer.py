@@ -7,7 +7,7 @@ until its reply: one send, one receive, on the caller's own thread.
 Rules upheld (ARCHITECTURE):
 * Identity: one proxy per remote object for as long as somebody holds it.
 * Re-entrancy: a call that comes back while a thread waits here runs on that thread.
-* Interrupts: a lane whose reply was not read is never used again (``Node.orphan``).
+* Interrupts: a lane whose reply was not read is never used again (orphans.py).
 * Ordering: a release never overtakes what was sent before it (``_fence``).
 
 Locks, each held for a few statements and never while calling out:
@@ -17,9 +17,9 @@ Locks, each held for a few statements and never while calling out:
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
 import os
-import select
 import socket
 import threading
 import time
@@ -36,7 +36,7 @@ from binderkit.driver.unix.oneway import OnewaySender
 from binderkit.driver.unix.serve import answer
 from binderkit.driver.unix.slots import SharedSlots
 from binderkit.driver.unix.tables import Held
-from binderkit.driver.unix.undelivered import Answered, Undelivered
+from binderkit.driver.unix.undelivered import Answered, Incomplete, Undelivered
 from binderkit.errors import (
     CallTimeoutError,
     DeadObjectError,
@@ -52,9 +52,9 @@ from binderkit.parcel import MessageSequence
 if TYPE_CHECKING:
     import asyncio
 
+    from binderkit.driver.unix.lanes import ServedLane
     from binderkit.driver.unix.mux import MuxLane
     from binderkit.driver.unix.node import Node
-    from binderkit.driver.unix.serve import ServedLane
     from binderkit.ipc.option import MessageOption
     from binderkit.ipc.remote import RemoteObject
 
@@ -136,7 +136,7 @@ class Peer:
         self.freed = self.slots.freed
         self.next_freed = self.slots.next_freed
         self._home: dict[int, list[RemoteProxy]] = {}
-        self._next_home = 1
+        self._home_tokens = itertools.count(1)
 
     @property
     def caller(self) -> Caller:
@@ -214,7 +214,7 @@ class Peer:
             self.send_general(lane, frame.CALL, 0, seq, handle, code, remaining, chain, data)
         while True:
             if deadline is not None:
-                _wait_readable(lane.sock, deadline)
+                translate.wait_readable(lane.sock, deadline)
             try:
                 packet = lane.recv(PACKET_MAX)
             except BlockingIOError:
@@ -245,24 +245,31 @@ class Peer:
                 if kind == 1:
                     self._answer_nested(lane, packet)
                     continue
-            if self._other_packet(lane, packet, seq, reply):
+            if self._other_packet(lane, packet, seq, reply, deadline):
                 return
 
     def _answer_nested(self, lane: Any, packet: bytes) -> None:
         """Handle a call that came back while this thread waits for its own."""
-        try:
-            answer(self, lane, packet)
-        except OSError as error:
-            raise self.broken(error) from None
+        while True:
+            try:
+                answer(self, lane, packet)
+                return
+            except Incomplete:
+                continue  # our end of a served lane wakes up every PARK_TIME; its descriptors are a moment away
+            except OSError as error:
+                raise self.broken(error) from None
 
-    def _other_packet(self, lane: Any, packet: bytes, seq: int, reply: MessageSequence) -> bool:
+    def _other_packet(self, lane: Any, packet: bytes, seq: int, reply: MessageSequence, deadline: float | None) -> bool:
         """Handle what is not a plain reply to ``seq``; return whether the wait is over.
 
         Raises:
             Answered: the call failed at the other side.
         """
         got = frame.decode(packet)
-        fds = translate.receive_fds(lane.sock, got)
+        try:
+            fds = translate.await_fds(lane.sock, got, deadline)
+        except ConnectionError as error:
+            raise self.broken(error) from None
         if got.freed:
             self.slots.given_back(got.freed - 1)
         if got.kind != frame.REPLY or got.seq != seq:
@@ -397,7 +404,7 @@ class Peer:
             self.node.disconnect(self, str(error))
         lane.kept = data
         self.post(frame.encode_pairs(frame.CANCEL, [(lane.number, lane.seq)]))
-        self.node.orphan(self, lane)
+        self.node.orphans.add(self, lane)
         return error
 
     def broken(self, error: OSError | None) -> Exception:
@@ -579,8 +586,7 @@ class Peer:
 
     def new_home_token(self) -> int:
         """Return a number for the homecoming objects of one reply."""
-        self._next_home += 1
-        return self._next_home
+        return next(self._home_tokens)
 
     def keep_home(self, token: int, proxies: list[RemoteProxy]) -> None:
         """Keep proxies alive until the peer confirms that it resolved them."""
@@ -671,13 +677,3 @@ def _deadline(option: MessageOption | None, context: CallContext | None) -> floa
 def _remaining(deadline: float) -> int:
     """Return the time left in µs as it travels: 0 would mean no deadline, so at least 1."""
     return max(1, min(_MASK, int((deadline - time.monotonic()) * 1e6)))
-
-
-def _wait_readable(sock: socket.socket, deadline: float) -> None:
-    left = deadline - time.monotonic()
-    poller = select.poll()
-    poller.register(sock.fileno(), select.POLLIN)
-    if left <= 0 or not poller.poll(left * 1000 + 1):
-        raise CallTimeoutError(
-            "no reply before the deadline; the call may still be executed, its reply will be dropped"
-        )

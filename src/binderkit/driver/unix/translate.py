@@ -11,6 +11,7 @@ Rules upheld: a message leaves with all of its references or with none
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 import time
@@ -19,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 from binderkit import limits
 from binderkit.driver.unix import frame, handshake
 from binderkit.driver.unix.frame import Entry, Frame
+from binderkit.driver.unix.undelivered import Incomplete
 from binderkit.errors import (
+    CallTimeoutError,
     DeadObjectError,
     InvalidObjectError,
     ParcelWriteError,
@@ -62,6 +65,9 @@ class Outgoing:
         self.body = readable(sequence)
         try:
             self._add_objects(sequence._objects or {})
+            if self.home and self._token:
+                # Before the message leaves: the confirmation may come before the system call returns.
+                self._peer.keep_home(self._token, self.home)
             if len(self.body) > limits.INLINE_BODY:
                 self._share_body()
         except BaseException:
@@ -156,11 +162,11 @@ class Outgoing:
         """The message is on its way: what we opened only for it is closed, slots stay held for the receiver."""
         for sock in self._sockets:
             sock.close()
-        if self.home and self._token:
-            self._peer.keep_home(self._token, self.home)
 
     def undo(self) -> None:
         """The message did not leave: take everything back."""
+        if self.home and self._token:
+            self._peer.home_received(self._token)
         for sock in self._sockets:
             sock.close()
         for handle in self._granted:
@@ -247,11 +253,17 @@ def receive_fds(sock: socket.socket, got: Frame) -> list[int]:
     """Receive the packet of descriptors that follows a frame which announces some.
 
     Raises:
-        ProtocolError: not as many as announced; DescriptorError: this process has none left.
+        Incomplete: they have not arrived (as soon as ``sock`` would block, or its receive timeout passes).
+        ProtocolError: not as many as announced.
+        DescriptorError: this process has no descriptors left.
+        ConnectionResetError: the lane ended.
     """
     if not got.fds:
         return []
-    packet, fds = handshake.receive_with_fds(sock, 16, got.fds)
+    try:
+        packet, fds = handshake.receive_with_fds(sock, 16, got.fds)
+    except BlockingIOError:
+        raise Incomplete from None
     if not packet:
         handshake.close_all(fds)
         raise ConnectionResetError("the lane ended between a frame and its descriptors")
@@ -259,6 +271,32 @@ def receive_fds(sock: socket.socket, got: Frame) -> list[int]:
         handshake.close_all(fds)
         raise ProtocolError(f"{len(fds)} descriptors arrived where {got.fds} were announced")
     return fds
+
+
+def await_fds(sock: socket.socket, got: Frame, deadline: float | None) -> list[int]:
+    """As ``receive_fds``, for a thread that waits for the reply anyway: until ``deadline`` (None: for ever).
+
+    Raises:
+        CallTimeoutError: the deadline passed.
+    """
+    while True:
+        if got.fds and deadline is not None:
+            wait_readable(sock, deadline)
+        try:
+            return receive_fds(sock, got)
+        except Incomplete:
+            continue  # our end of a served lane wakes up every PARK_TIME
+
+
+def wait_readable(sock: socket.socket, deadline: float) -> None:
+    """Return when ``sock`` has something to read; raise CallTimeoutError once ``deadline`` has passed."""
+    left = deadline - time.monotonic()
+    poller = select.poll()
+    poller.register(sock.fileno(), select.POLLIN)
+    if left <= 0 or not poller.poll(left * 1000 + 1):
+        raise CallTimeoutError(
+            "no reply before the deadline; the call may still be executed, its reply will be dropped"
+        )
 
 
 def send_fds(sock: socket.socket, fds: list[int]) -> None:

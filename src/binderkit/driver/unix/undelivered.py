@@ -1,4 +1,4 @@
-"""Two ways a call ends that leave its lane clean. Internal to the driver: users see ``error``."""
+"""What can come between a call and its end. Internal to the driver: users see ``error``."""
 
 from __future__ import annotations
 
@@ -15,3 +15,7 @@ class Answered(Exception):
 
     def __init__(self, error: Exception) -> None:
         self.error = error
+
+
+class Incomplete(Exception):
+    """A frame whose descriptors have not arrived yet: take it up again when its lane is readable."""

@@ -24,7 +24,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from binderkit import limits
 from binderkit.errors import IpcError
@@ -136,6 +136,10 @@ class Workers:
                 self._epoll.unregister(fd)
             except (FileNotFoundError, ValueError, OSError):
                 _log.debug("descriptor %d was gone from the pool already", fd)
+
+    def lanes(self) -> list[Any]:
+        """Return the lanes of the epoll set, also those of peers that are gone (for the end)."""
+        return [source for source in self._sources.values() if not isinstance(source, _TaskSource)]
 
     def pending(self) -> bool:
         """Whether a lane is ready that no thread has taken yet."""

@@ -1,0 +1,94 @@
+"""Lanes whose call was given up (timeout, interrupt, closed event loop): read to their end.
+
+Owns: those lanes. Why not close them at once: the late reply may carry references, descriptors and shared memory,
+which would be lost to both sides. Our sending half is closed, so the other side replies to what it has and then
+closes. Runs on the monitor thread; never blocks.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import TYPE_CHECKING
+
+from binderkit.driver.unix import frame, translate
+from binderkit.driver.unix.undelivered import Incomplete
+from binderkit.errors import IpcError
+
+if TYPE_CHECKING:
+    from binderkit.driver.unix.monitor import Monitor
+    from binderkit.driver.unix.peer import Lane, Peer
+
+_log = logging.getLogger("binderkit.driver")
+
+
+class Orphans:
+    """The given-up lanes of one node."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self._monitor = monitor
+        self._lanes: dict[int, tuple[Peer, Lane]] = {}
+        self._begun: dict[int, bytes] = {}
+        """frames whose descriptors have not arrived yet"""
+
+    def add(self, peer: Peer, lane: Lane) -> None:
+        """Wait for the late replies of ``lane`` so that what they carry is released, then close it (any thread)."""
+        fd = lane.sock.fileno()
+        if fd < 0 or peer.is_dead:
+            lane.sock.close()
+            return
+        try:
+            lane.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            lane.sock.close()
+            return
+        lane.sock.setblocking(False)
+        self._lanes[fd] = (peer, lane)
+        self._monitor.watch(fd, lambda _: self._ready(fd))
+
+    def _ready(self, fd: int) -> None:
+        peer, lane = self._lanes[fd]
+        try:
+            packet = self._begun.pop(fd, None) or lane.recv(frame.PACKET_MAX)
+            if packet and self._dispose(peer, lane, packet):
+                lane.drained(answered=True)
+                return  # the end, or the reply to another call, follows
+        except BlockingIOError:
+            return
+        except Incomplete:
+            self._begun[fd] = packet
+            return
+        except (OSError, IpcError) as error:
+            _log.debug("the lane of a call that was given up: %s", error)
+        self._forget(fd)
+
+    def _dispose(self, peer: Peer, lane: Lane, packet: bytes) -> bool:
+        """Release what a frame carries; return False for a call back to a thread that no longer waits."""
+        got = frame.decode(packet)
+        translate.dispose(peer, got, translate.receive_fds(lane.sock, got))
+        return got.kind == frame.REPLY
+
+    def _forget(self, fd: int) -> None:
+        """The end of a lane: closing it tells the other side."""
+        self._monitor.forget(fd)
+        _, lane = self._lanes.pop(fd)
+        self._begun.pop(fd, None)
+        lane.drained(answered=False)
+        lane.sock.close()
+
+    def peer_died(self, peer: Peer) -> None:
+        """Nothing more will come from ``peer``; what was sent to it is gone with it."""
+        for fd, (owner, lane) in list(self._lanes.items()):
+            if owner is peer:
+                lane.drained(answered=True)
+                self._forget(fd)
+
+    def close(self) -> None:
+        """Close all lanes (the node ends, or this is a forked child)."""
+        for _, lane in self._lanes.values():
+            lane.sock.close()
+        self._lanes.clear()
+        self._begun.clear()
+
+    def __len__(self) -> int:
+        return len(self._lanes)
