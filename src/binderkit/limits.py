@@ -72,6 +72,8 @@ MAX_REFERENCES_PER_PEER: Final = 20_000
 """Objects of ours one peer can hold, and proxies we hold of one peer (reference 1.7)."""
 MAX_DEFERRED_RELEASES: Final = 100_000
 """References given back that may wait until the one-way calls sent before them were read."""
+MAX_PENDING_INTRODUCTIONS: Final = 1024
+"""Handshakes under way at once; each ends after HANDSHAKE_WAIT."""
 MAX_PEERS: Final = 8192
 MAX_PEERS_PER_USER: Final = 4096
 

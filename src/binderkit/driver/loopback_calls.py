@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from binderkit import limits
-from binderkit.driver.unix.tables import Held
+from binderkit.driver.tables import Held
 from binderkit.errors import (
     CallTimeoutError,
     DeadObjectError,

@@ -84,10 +84,16 @@ class Slot:
 
     def release(self) -> None:
         """Give up one hold; the last one puts the slot back into the pool."""
+        global _total
         with _lock:
             self._holds -= 1
-            if self._holds == 0 and self._generation == _generation:
+            if self._holds != 0 or self._generation != _generation:
+                return
+            if self.fd >= 0:
                 _free[self.size].append(self)
+            else:
+                # The collector finalized the slot together with its holder, whose finalizer brought it back.
+                _total -= self.size
 
     def discard(self) -> None:
         """Close the memory for good (the peer it was shared with is gone)."""
@@ -101,8 +107,10 @@ class Slot:
         self.buffer = memoryview(b"")
 
     def __del__(self) -> None:
-        if getattr(self, "fd", -1) >= 0:
-            os.close(self.fd)
+        fd = getattr(self, "fd", -1)
+        if fd >= 0:
+            self.fd = -1
+            os.close(fd)
 
     def __repr__(self) -> str:
         return f"<Slot {self.size} bytes index={self.index} shared_with={self.shared_with!r} holds={self._holds}>"

@@ -25,9 +25,9 @@ from binderkit.driver.unix import frame, handshake
 from binderkit.errors import IpcError, ProtocolError
 
 if TYPE_CHECKING:
+    from binderkit.driver.tables import Export
     from binderkit.driver.unix.node import Admission, Node
     from binderkit.driver.unix.peer import Peer
-    from binderkit.driver.unix.tables import Export
     from binderkit.ipc.context import Caller
 
 _log = logging.getLogger("binderkit.driver")
@@ -125,7 +125,13 @@ class Introduction:
 
     def _grant(self, peer: Peer, fresh: bool) -> None:
         self._node.monitor.forget(self.sock.fileno())
-        handle = self._node.grant_export(peer, self._export)
+        try:
+            handle = self._node.grant_export(peer, self._export)
+        except IpcError as error:
+            self._refuse(str(error))
+            if fresh:
+                self._node.bury(peer, "it was refused")
+            return
         try:
             self.sock.send(frame.encode_pairs(frame.GRANTED, [(handle, int(fresh))]))
         except OSError as error:

@@ -117,21 +117,26 @@ class ServedLane:
 
     def serve_now(self) -> None:
         """Serve the calls that are there (event loop)."""
-        try:
-            for _ in range(_LOOP_BATCH):
+        for _ in range(_LOOP_BATCH):
+            try:
                 packet = self.recv(PACKET_MAX, socket.MSG_DONTWAIT) if self.begun is None else self.go_on()
+            except BlockingIOError:
+                break
+            except OSError as error:
+                self.fail(error)
+                return
+            try:
                 if not packet:
                     self.close()
                     return
                 if self.handle(packet):
                     return
-        except BlockingIOError:
-            _log.debug("%r is drained", self)
-        except Incomplete:
-            self.begun = packet
-        except Exception as error:
-            self.fail(error)
-            return
+            except Incomplete:
+                self.begun = packet
+                break
+            except Exception as error:
+                self.fail(error)
+                return
         self.workers.arm(self.fd)
 
     def go_on(self) -> bytes:
@@ -189,9 +194,10 @@ class ServedLane:
             _log.debug("%r is closed already: %s", self, error)
 
     def close(self) -> None:
-        """Stop serving the lane."""
+        """Stop serving the lane. Once: by the second time another lane may have its descriptor's number."""
+        if self.peer.served.pop(self.number, None) is not self:
+            return
         self.workers.remove(self.fd)
-        self.peer.served.pop(self.number, None)
         self.sock.close()
         if self.peer.is_dead:
             self.peer.node.drained(self.peer)

@@ -27,13 +27,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from binderkit import limits
+from binderkit.driver.tables import Export, Exports
 from binderkit.driver.unix import control, frame, guest, handshake
 from binderkit.driver.unix.introduction import Introduction
 from binderkit.driver.unix.lanes import SharedLane
 from binderkit.driver.unix.monitor import Monitor
 from binderkit.driver.unix.orphans import Orphans
 from binderkit.driver.unix.peer import Peer
-from binderkit.driver.unix.tables import Export, Exports
 from binderkit.driver.unix.workers import Workers
 from binderkit.errors import (
     DeadObjectError,
@@ -195,7 +195,8 @@ class Node:
             return
         handshake.expect(connection)
         root = self.exports.root
-        if root is None:
+        if root is None or len(self._introductions) >= limits.MAX_PENDING_INTRODUCTIONS:
+            _log.warning("refused a connection: %d handshakes are under way", len(self._introductions))
             connection.close()
             return
         self._begin_introduction(connection, root, admission)
@@ -368,6 +369,7 @@ class Node:
             worked = True
             for intro in list(self._introductions):
                 intro.check_time()
+        worked = self.orphans.check_time() or worked
         while self._paused_listeners:
             self.monitor.change(self._paused_listeners.pop(), select.EPOLLIN)
             worked = True

@@ -17,11 +17,11 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from binderkit import limits
+from binderkit.driver.tables import Export
 from binderkit.driver.unix import frame
 from binderkit.driver.unix.frame import HEADER, HEADER_SIZE, PACKET_MAX
 from binderkit.driver.unix.lanes import SharedLane
 from binderkit.driver.unix.serve import accept_request
-from binderkit.driver.unix.tables import Export
 from binderkit.driver.unix.undelivered import Incomplete
 from binderkit.errors import ProtocolError
 from binderkit.ipc.context import CallContext, current
@@ -222,7 +222,7 @@ def _execute_oneway(job: Any) -> bool:
     context = CallContext(peer._caller, peer, None, _get_ident(), 0, chain, None, None)
     token = current.set(context)
     try:
-        if code <= 0x00FFFFFF:
+        if 0 < code <= 0x00FFFFFF:
             result: Any = held.handler(code, data, MessageSequence(), RECEIVED_ASYNC)
         else:
             result = handle_reserved(held.stub, code, data, MessageSequence())

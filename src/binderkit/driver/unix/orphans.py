@@ -3,14 +3,17 @@
 Owns: those lanes. Why not close them at once: the late reply may carry references, descriptors and shared memory,
 which would be lost to both sides. Our sending half is closed, so the other side replies to what it has and then
 closes. Runs on the monitor thread; never blocks.
+They count as lanes of their peer (limits.MAX_LANES_PER_PEER) until they are at their end.
 """
 
 from __future__ import annotations
 
 import logging
 import socket
+import time
 from typing import TYPE_CHECKING
 
+from binderkit import limits
 from binderkit.driver.unix import frame, translate
 from binderkit.driver.unix.undelivered import Incomplete
 from binderkit.errors import IpcError
@@ -28,8 +31,8 @@ class Orphans:
     def __init__(self, monitor: Monitor) -> None:
         self._monitor = monitor
         self._lanes: dict[int, tuple[Peer, Lane]] = {}
-        self._begun: dict[int, bytes] = {}
-        """frames whose descriptors have not arrived yet"""
+        self._begun: dict[int, tuple[bytes, float]] = {}
+        """frames whose descriptors have not arrived yet, and until when they may"""
 
     def add(self, peer: Peer, lane: Lane) -> None:
         """Wait for the late replies of ``lane`` so that what they carry is released, then close it (any thread)."""
@@ -47,16 +50,21 @@ class Orphans:
         self._monitor.watch(fd, lambda _: self._ready(fd))
 
     def _ready(self, fd: int) -> None:
-        peer, lane = self._lanes[fd]
+        peer, lane = self._lanes.get(fd, (None, None))
+        if peer is None or lane is None:
+            return  # its peer was buried by another thread
         try:
-            packet = self._begun.pop(fd, None) or lane.recv(frame.PACKET_MAX)
+            packet = self._begun[fd][0] if fd in self._begun else lane.recv(frame.PACKET_MAX)
             if packet and self._dispose(peer, lane, packet):
+                self._begun.pop(fd, None)
                 lane.drained(answered=True)
                 return  # the end, or the reply to another call, follows
         except BlockingIOError:
             return
         except Incomplete:
-            self._begun[fd] = packet
+            if fd not in self._begun:
+                self._begun[fd] = (packet, time.monotonic() + limits.HANDSHAKE_WAIT)
+                self._monitor.stir()
             return
         except (OSError, IpcError) as error:
             _log.debug("the lane of a call that was given up: %s", error)
@@ -69,12 +77,25 @@ class Orphans:
         return got.kind == frame.REPLY
 
     def _forget(self, fd: int) -> None:
-        """The end of a lane: closing it tells the other side."""
+        """The end of a lane, once whoever comes first: closing it tells the other side."""
+        _, lane = self._lanes.pop(fd, (None, None))
+        if lane is None:
+            return
         self._monitor.forget(fd)
-        _, lane = self._lanes.pop(fd)
         self._begun.pop(fd, None)
         lane.drained(answered=False)
         lane.sock.close()
+
+    def check_time(self) -> bool:
+        """Close lanes whose descriptors do not come; return whether some are still waited for (monitor tick)."""
+        for fd, (_, until) in list(self._begun.items()):
+            if time.monotonic() > until:
+                self._forget(fd)
+        return bool(self._begun)
+
+    def of(self, peer: Peer) -> int:
+        """Return how many given-up lanes of ``peer`` are not at their end."""
+        return sum(owner is peer for owner, _ in list(self._lanes.values()))
 
     def peer_died(self, peer: Peer) -> None:
         """Nothing more will come from ``peer``; what was sent to it is gone with it."""

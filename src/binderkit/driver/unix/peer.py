@@ -29,13 +29,13 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from binderkit import limits
+from binderkit.driver.tables import Held
 from binderkit.driver.unix import frame, handshake, outbox, translate
 from binderkit.driver.unix.credit import Receiving
 from binderkit.driver.unix.frame import HEADER, HEADER_SIZE, PACKET_MAX
 from binderkit.driver.unix.oneway import OnewaySender
 from binderkit.driver.unix.serve import answer
 from binderkit.driver.unix.slots import SharedSlots
-from binderkit.driver.unix.tables import Held
 from binderkit.driver.unix.undelivered import Answered, Incomplete, Undelivered
 from binderkit.errors import (
     CallTimeoutError,
@@ -101,6 +101,7 @@ class Lane:
 
     def later_done(self, context: CallContext) -> None:
         """The coroutine has replied."""
+        self.context = None
 
 
 class Peer:
@@ -438,10 +439,12 @@ class Peer:
             QuotaError: too many calls to this peer at once.
         """
         self.check_alive()
-        if len(self._lanes) >= limits.MAX_LANES_PER_PEER:
+        lanes = len(self._lanes) + (self.node.orphans.of(self) if len(self.node.orphans) else 0)
+        if lanes >= limits.MAX_LANES_PER_PEER:
             raise QuotaError(
-                f"{len(self._lanes)} calls to process {self._caller.pid} wait for their replies, the limit is "
-                f"{limits.MAX_LANES_PER_PEER}; wait for some, or use send_message_request, which shares one lane"
+                f"{lanes} calls to process {self._caller.pid} wait for their replies or were given up and are still "
+                f"being handled, the limit is {limits.MAX_LANES_PER_PEER}; wait for some, or use "
+                "send_message_request, whose calls share one lane"
             )
         return self.open_lane(frame.LANE_SYNC)
 

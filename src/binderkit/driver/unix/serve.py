@@ -16,9 +16,9 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from binderkit import limits
+from binderkit.driver.tables import Held
 from binderkit.driver.unix import frame, translate
 from binderkit.driver.unix.frame import HEADER, HEADER_SIZE
-from binderkit.driver.unix.tables import Held
 from binderkit.driver.unix.undelivered import Undelivered
 from binderkit.errors import ERR_UNKNOWN_TRANSACTION, ProtocolError
 from binderkit.ipc.context import CallContext, current
@@ -92,7 +92,7 @@ def _handle(
         pending[seq] = context
     later = False
     try:
-        if code <= 0x00FFFFFF:
+        if 0 < code <= 0x00FFFFFF:
             result: Any = held.handler(code, data, reply, RECEIVED_SYNC)
         else:
             result = handle_reserved(held.stub, code, data, reply)
@@ -114,10 +114,11 @@ def _handle(
         raise
     finally:
         current.reset(token)
-        if pending is None:
-            lane.context = context if later else parent
-        elif not later:
-            pending.pop(seq, None)
+        if not later:  # a coroutine's end does this, perhaps before we get here
+            if pending is None:
+                lane.context = parent
+            else:
+                pending.pop(seq, None)
     send_reply(peer, lane, seq, reply, data)
     return False
 
