@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from binderkit.errors import OnlyProxyPermittedError, ParamTypeError, ParamValueError
+from binderkit.errors import OnlyProxyPermittedError, ParamTypeError, ParamValueError, UnknownTransactionError
 from binderkit.ipc.option import CallingInfo
 from binderkit.ipc.proxy import DeathRecipient
 from binderkit.ipc.remote import IRemoteBroker, RemoteObject
@@ -96,3 +96,13 @@ def test_a_stub_is_not_dead_and_has_no_death_recipients() -> None:
         stub.register_death_recipient(Nobody())
     with pytest.raises(OnlyProxyPermittedError):
         stub.unregister_death_recipient(Nobody())
+
+
+class Polite(RemoteObject):
+    def on_remote_message_request(self, code: Any, data: Any, reply: Any, option: Any) -> Any:
+        return super().on_remote_message_request(code, data, reply, option)
+
+
+def test_the_default_handler_refuses_a_code_by_name() -> None:
+    with pytest.raises(UnknownTransactionError, match="'a' does not know transaction 9"):
+        call(Polite("a"))

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from binderkit import limits
-from binderkit.errors import OnlyProxyPermittedError, ParamTypeError, ParamValueError
+from binderkit.errors import OnlyProxyPermittedError, ParamTypeError, ParamValueError, UnknownTransactionError
 from binderkit.ipc.context import calling_identity
 from binderkit.ipc.option import CallingInfo, MessageOption, RequestResult
 from binderkit.parcel.objects import Transferable
@@ -97,9 +97,13 @@ class RemoteObject(IRemoteObject):
     ) -> HandlerResult:
         """Handle a request; override this. Return True when the code was known and handled.
 
-        The default refuses every code with 408, as a stub without a handler does (reference 1.7).
+        A stub that does not override it refuses every call with 408 (reference 1.7). The default itself, for
+        ``return super().on_remote_message_request(...)`` at the end of a handler, refuses the code.
+
+        Raises:
+            UnknownTransactionError: always (305).
         """
-        raise NotImplementedError
+        raise UnknownTransactionError(f"{self._descriptor!r} does not know transaction {code}")
 
     def on_dump(self, descriptor: int, arguments: list[str]) -> None:
         """Write a description of the object's state to the file descriptor ``descriptor``.

@@ -92,7 +92,7 @@ class Demo:
             micros = (time.perf_counter() - start) * 1e6
             check(descriptor == interface.SERVICE, f"the object found is {descriptor!r}")
             self._report.note(f"process {service.pid}; SAMgr told us at once, and gave us a proxy of its object")
-            self._report.note(f"a call to it ({descriptor}?) took {micros:.0f} µs")
+            self._report.note(f"the first call, which asks for its interface ({descriptor}), took {micros:.0f} µs")
         return service
 
     def _take_photo(self) -> bk.Ashmem:
