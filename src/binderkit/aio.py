@@ -31,7 +31,13 @@ async def serving() -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
     workers = local_node().workers
     # Threads that are in a handler finish it first; the loop must not stand still meanwhile.
-    await asyncio.to_thread(workers.reserve_for, loop)
+    reserving = loop.run_in_executor(None, workers.reserve_for, loop)
+    try:
+        await asyncio.shield(reserving)
+    except asyncio.CancelledError:
+        # The threads are ending and cannot be told otherwise; when they have, new ones take their place.
+        reserving.add_done_callback(lambda done: None if done.exception() else workers.detach_loop())
+        raise
     workers.attach_loop(loop)
     handler_loop.attach(loop)
     try:

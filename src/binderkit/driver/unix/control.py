@@ -32,13 +32,16 @@ _BATCH: Final = 64
 
 def read(node: Node, peer: Peer, mask: int) -> None:
     """Send what waits and handle what came on a control connection (monitor)."""
-    if mask & select.EPOLLOUT and peer.outbox.flush() == 0:
-        node.monitor.change(peer.control.fileno(), select.EPOLLIN)
+    if mask & select.EPOLLOUT:
+        node.send_waiting(peer)
     if not mask & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
         return
     try:
         for _ in range(_BATCH):
-            packet, fds = handshake.receive_with_fds(peer.control, frame.CONTROL_MAX, 1, socket.MSG_DONTWAIT)
+            try:
+                packet, fds = handshake.receive_with_fds(peer.control, frame.CONTROL_MAX, 1, socket.MSG_DONTWAIT)
+            except ConnectionResetError:
+                continue  # told once, when the peer closed with something of ours unread; its last words follow
             if not packet:
                 node.bury(peer, "its process ended")
                 return

@@ -212,7 +212,7 @@ def encode(
     remaining: int,
     chain: int,
     freed: int,
-    data: bytes | bytearray,
+    data: bytes | bytearray | memoryview,
     entries: list[Entry],
     fds: int,
 ) -> bytes:

@@ -64,7 +64,7 @@ def _settle(node: Node, sock: socket.socket, node_id: bytes, caller: Caller) -> 
         peer, fresh = node.decide(sock, node_id, caller)
     try:
         if decides:
-            sock.sendall(frame.encode_control(frame.DECIDE, count=int(fresh)))
+            _send_decision(sock, fresh)
         handle, mode = _receive_granted(sock)
     except BaseException:
         if decides and fresh and peer is not None:
@@ -99,12 +99,20 @@ def introduced(node: Node, fd: OwnedFd, until: float) -> RemoteProxy:
 
 def dead_proxy(node: Node) -> RemoteProxy:
     """Return a proxy whose process is gone."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = handshake.pair()
     theirs.close()
     peer = Peer(node, ours, b"", Caller(0, 65534, 65534))
     peer.close("its process ended before the object arrived here")
     ours.close()
     return RemoteProxy(peer, 0)
+
+
+def _send_decision(sock: socket.socket, fresh: bool) -> None:
+    """Send DECIDE; an owner that hung up already may have left words, which are read next."""
+    try:
+        sock.sendall(frame.encode_control(frame.DECIDE, count=int(fresh)))
+    except (BrokenPipeError, ConnectionResetError) as error:
+        _log.debug("the owner hung up before we decided: %s", error)
 
 
 def _receive_granted(sock: socket.socket) -> tuple[int, int]:
@@ -115,7 +123,11 @@ def _receive_granted(sock: socket.socket) -> tuple[int, int]:
         RefusedError: it does not want us; its words are in the text.
         ProtocolError: anything else than GRANTED.
     """
-    packet = sock.recv(frame.CONTROL_MAX)
+    try:
+        packet = sock.recv(frame.CONTROL_MAX)
+    except ConnectionResetError:
+        # It closed with something of ours unread, which is told first; its own last words are still there.
+        packet = sock.recv(frame.CONTROL_MAX)
     if not packet:
         raise DeadObjectError("the owner of the object hung up during the handshake")
     message = frame.decode_control(packet)

@@ -27,8 +27,15 @@ MSG_CMSG_CLOEXEC = 0x40000000
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
-    """Return both ends of a connection that will start with HELLO."""
-    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    """Return both ends of a connection that will start with HELLO.
+
+    Raises:
+        DescriptorError: this process has no descriptors left.
+    """
+    try:
+        ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    except OSError as error:
+        raise DescriptorError(f"no descriptors left for a connection: {error}; raise ulimit -n") from error
     for end in ends:
         expect(end)
     return ends

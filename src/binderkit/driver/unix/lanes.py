@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, Any
 from binderkit import limits
 from binderkit.driver.unix import frame, translate
 from binderkit.driver.unix.frame import HEADER_SIZE, PACKET_MAX
-from binderkit.driver.unix.serve import accept_request, answer
+from binderkit.driver.unix.serve import accept_request, answer, refuse
 from binderkit.driver.unix.undelivered import Incomplete
 from binderkit.driver.unix.workers import reading
-from binderkit.errors import IpcError, ProtocolError
+from binderkit.errors import DescriptorError, IpcError, ProtocolError
 from binderkit.ipc.context import CallContext
 from binderkit.parcel import MessageSequence
 
@@ -48,6 +48,7 @@ class ServedLane:
         "begun",
         "context",
         "fd",
+        "late",
         "number",
         "peer",
         "pending",
@@ -80,6 +81,9 @@ class ServedLane:
         """the innermost call being handled on this lane"""
         self.pending: Any = None
         """calls being handled by sequence number, where there can be several"""
+        self.late: dict[int, MessageSequence] = {}
+        """calls back that handlers gave up on this lane: their arguments live until the reply comes, or their
+        release would overtake the call"""
         self.unsure: translate.Outgoing | None = None
         self.begun: bytes | None = None
         """a frame whose descriptors have not arrived yet"""
@@ -137,6 +141,9 @@ class ServedLane:
             except Exception as error:
                 self.fail(error)
                 return
+            except BaseException:
+                self.workers.arm(self.fd)  # an interrupt ends the loop; whoever serves next goes on here
+                raise
         self.workers.arm(self.fd)
 
     def go_on(self) -> bytes:
@@ -187,6 +194,10 @@ class ServedLane:
         """The other side is gone: tell the handlers, read what is left, then the end (monitor)."""
         for context in self.contexts():
             context.cancel()
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Let whoever reads the lane find its end; what is queued is still read before it (any thread)."""
         try:
             # A stray process may hold the other end open; what is queued can still be read after this.
             self.sock.shutdown(socket.SHUT_RDWR)
@@ -199,6 +210,7 @@ class ServedLane:
             return
         self.workers.remove(self.fd)
         self.sock.close()
+        self.late.clear()  # an idle worker may keep this object in a variable for a long time
         if self.peer.is_dead:
             self.peer.node.drained(self.peer)
 
@@ -206,10 +218,24 @@ class ServedLane:
         return f"<{type(self).__name__} {self.number} of {self.peer!r}>"
 
 
+class Reader:
+    """One thread's turn at reading a shared lane.
+
+    Attributes:
+        busy: whether it is in a handler. Each has its own, because the one that gave the reading away
+            ends its handler while the next is in another.
+    """
+
+    __slots__ = ("busy",)
+
+    def __init__(self) -> None:
+        self.busy = False
+
+
 class SharedLane(ServedLane):
     """A lane on which many calls may be under way: those of an asyncio client, answered as they are ready."""
 
-    __slots__ = ("_sending", "busy", "lock", "progress", "reader", "seen")
+    __slots__ = ("_sending", "lock", "progress", "reader", "seen")
 
     nests = False
 
@@ -218,8 +244,7 @@ class SharedLane(ServedLane):
         self.lock = threading.Lock()
         self._sending = threading.RLock()
         self.send = self._send_locked
-        self.reader: object | None = None
-        self.busy = False
+        self.reader: Reader | None = None
         self.progress = 0
         self.seen = -1
         self.pending = {}
@@ -236,7 +261,7 @@ class SharedLane(ServedLane):
 
     def serve(self) -> None:
         """Be the reader until the lane is quiet, or another thread takes over."""
-        me = object()
+        me = Reader()
         with self.lock:
             self.reader = me
         node = self.peer.node
@@ -247,11 +272,19 @@ class SharedLane(ServedLane):
             while self._serve_one(me):
                 pass
         except Exception as error:
-            self.fail(error)
+            with self.lock:
+                reads = self.reader is me
+            if reads or isinstance(error, ProtocolError):
+                self.fail(error)
+            else:
+                # Another thread may be reading: it sees the end and closes. Closed under its feet, it would read
+                # from, or arm, whatever gets the descriptor's number next.
+                _log.debug("%r broke while a call was handled: %s", self, error)
+                self.hang_up()
         finally:
             reading(None)
 
-    def _serve_one(self, me: object) -> bool:
+    def _serve_one(self, me: Reader) -> bool:
         """Read and handle one packet; return whether to go on."""
         with self.lock:
             if self.reader is not me:
@@ -265,7 +298,7 @@ class SharedLane(ServedLane):
                 self.close()
                 return False
             self.progress += 1
-            self.busy = True
+            me.busy = True
             try:
                 job = self.take(packet)
             except Incomplete:
@@ -273,7 +306,7 @@ class SharedLane(ServedLane):
                 self.rest()
                 return False
         self.run(job)
-        self.busy = False
+        me.busy = False
         if self.workers.waiting:
             return True
         with self.lock:
@@ -295,15 +328,20 @@ class SharedLane(ServedLane):
 
     def check_progress(self) -> None:
         """Hand over if the reader has been in one handler since the last check (monitor)."""
-        if self.busy and self.seen == self.progress:
+        reader = self.reader
+        if reader is not None and reader.busy and self.seen == self.progress:
             self.hand_over()
         self.seen = self.progress
 
     def take(self, packet: bytes) -> Any:
-        """Turn a packet into a job, under the lane's lock: descriptors that follow are read here too."""
+        """Turn a packet into a job, None if it was refused; under the lane's lock, with the descriptors that follow."""
         if has_more(packet):
             data = MessageSequence()
-            accept_request(self.peer, self, packet, data, frame.CALL)
+            try:
+                accept_request(self.peer, self, packet, data, frame.CALL)
+            except DescriptorError as error:
+                refuse(self.peer, self, packet, error)
+                return None
             return packet, data
         return packet, None
 
@@ -314,6 +352,8 @@ class SharedLane(ServedLane):
 
     def run(self, job: Any) -> None:
         """Handle a job, outside the lock."""
+        if job is None:
+            return
         packet, data = job
         answer(self.peer, self, packet, data)
 

@@ -54,6 +54,7 @@ class MuxLane:
         self._given_up: set[int] = set()
         """calls nobody waits for whose replies have not come yet"""
         self._queue: deque[tuple[bytes, Any]] = deque()
+        """frames the socket has no room for, with their messages; no bytes = the frame is out, not its descriptors"""
         loop.add_reader(self.lane.sock.fileno(), self._readable)
 
     async def call(
@@ -111,7 +112,7 @@ class MuxLane:
             remaining,
             chain,
             0,
-            bytes(message.body),
+            message.body,
             message.entries,
             len(message.fds),
         )
@@ -145,23 +146,31 @@ class MuxLane:
         self._queue.append((packet, message))
 
     def _send_rest(self, message: Any) -> None:
-        """Send the descriptors of a frame that is out: they must be next."""
-        if message.fds:
-            self.lane.sock.setblocking(True)
-            try:
+        """Send the descriptors of a frame that is out: they must be next, so without room they head the queue."""
+        try:
+            if message.fds:
                 translate.send_fds(self.lane.sock, message.fds)
-            finally:
-                self.lane.sock.setblocking(False)
+        except BlockingIOError:
+            self._enqueue(b"", message)
+            return
+        except OSError as error:
+            # Half a message is out: the lane ends, which the other side sees.
+            self._fail(self.peer.dead_error())
+            raise _unwrapped(self.peer.broken(error)) from None
         message.sent()
 
     def _writable(self) -> None:
         try:
             while self._queue:
                 packet, message = self._queue[0]
-                self.lane.send(packet, socket.MSG_NOSIGNAL)
-                self._queue.popleft()
+                if packet:
+                    self.lane.send(packet, socket.MSG_NOSIGNAL)
                 if message is not None:
-                    self._send_rest(message)
+                    self._queue[0] = (b"", message)  # only its descriptors are left
+                    if message.fds:
+                        translate.send_fds(self.lane.sock, message.fds)
+                    message.sent()
+                self._queue.popleft()
         except BlockingIOError:
             return
         except OSError as error:

@@ -54,6 +54,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("binderkit.driver")
 _nodes: weakref.WeakSet[Node] = weakref.WeakSet()
+_ACCEPT_PAUSE = 0.05
+"""Seconds a listening socket rests after the system had no descriptor for a connection."""
+_TELL_EVERY = 10.0
+"""Seconds between two warnings about that."""
 _LOOK_AGAIN = 5
 """Milliseconds between two looks at a SAMgr that is ending."""
 Admission = Callable[[Caller], str | None]
@@ -86,7 +90,13 @@ class Node:
         self._released: deque[tuple[Peer, int, int]] = deque()
         self._introductions: set[Introduction] = set()
         self._listeners: dict[int, socket.socket] = {}
-        self._paused_listeners: set[int] = set()
+        self._paused_listeners: dict[int, float] = {}
+        """listening sockets that could not accept, and when they try again"""
+        self._tell_accept = 0.0
+        self._given_up: deque[Peer] = deque()
+        """peers that do not read their control connection"""
+        self._unsent: set[Peer] = set()
+        """peers whose control messages the system could not take although the socket has room"""
         self._peer_deaths: list[Callable[[Peer], None]] = []
         self._context: RemoteProxy | None = None
         self._context_lock = threading.Lock()
@@ -186,10 +196,12 @@ class Node:
         except BlockingIOError:
             return
         except OSError as error:
-            # Out of descriptors: the connection waits in the backlog until the next tick instead of spinning here.
-            if not self._paused_listeners:
-                _log.warning("cannot accept connections for the moment: %s", error)
-            self._paused_listeners.add(sock.fileno())
+            # Out of descriptors: the connection waits in the backlog for a while instead of spinning here.
+            now = time.monotonic()
+            if now >= self._tell_accept:
+                self._tell_accept = now + _TELL_EVERY
+                _log.warning("cannot accept connections for the moment: %s; raise ulimit -n", error)
+            self._paused_listeners[sock.fileno()] = now + _ACCEPT_PAUSE
             self.monitor.change(sock.fileno(), 0)
             self.stir()
             return
@@ -284,8 +296,23 @@ class Node:
     def watch_peer(self, peer: Peer) -> None:
         """Let the monitor read the peer's control connection from now on."""
         if peer.pidfd >= 0:
-            self.monitor.watch(peer.pidfd, lambda _: self.bury(peer, "its process ended"))
+            self.monitor.watch(peer.pidfd, lambda _: self._process_ended(peer))
         self.monitor.watch(peer.control.fileno(), lambda mask: control.read(self, peer, mask))
+
+    def _process_ended(self, peer: Peer) -> None:
+        """Bury the peer if its pidfd says so: the event may be a former one's, whose descriptor had this number."""
+        poller = select.poll()
+        poller.register(peer.pidfd, select.POLLIN)
+        if poller.poll(0):
+            self.bury(peer, "its process ended")
+
+    def _resume_listeners(self) -> None:
+        """Have listening sockets that ran out of descriptors try again when their pause is over (monitor)."""
+        now = time.monotonic()
+        for fd, until in list(self._paused_listeners.items()):
+            if now >= until:
+                del self._paused_listeners[fd]
+                self.monitor.change(fd, select.EPOLLIN)
 
     def apply_deferred(self, peer: Peer) -> None:
         """Release what may be released: everything sent before it was read."""
@@ -306,9 +333,27 @@ class Node:
     def wants_to_write(self, peer: Peer, stuck: bool) -> None:
         """The peer's control connection is full: send the rest when it reads, or give it up."""
         if stuck:
-            self.disconnect(peer, "it does not read its control connection")
+            # By the monitor: the calling thread may hold the lock of its one-way calls, which the end of a peer takes.
+            self._given_up.append(peer)
+            self.monitor.stir()
+            return
+        if peer.outbox.starved:
+            self._unsent.add(peer)
+            self.monitor.stir()
             return
         self.monitor.change(peer.control.fileno(), select.EPOLLIN | select.EPOLLOUT)
+
+    def send_waiting(self, peer: Peer) -> None:
+        """Send the control messages that wait; when again, depends on what the rest waits for (monitor)."""
+        self._unsent.discard(peer)
+        if peer.outbox.flush() == 0:
+            self.monitor.change(peer.control.fileno(), select.EPOLLIN)
+        elif peer.outbox.starved:
+            self._unsent.add(peer)
+            self.monitor.change(peer.control.fileno(), select.EPOLLIN)
+            self.monitor.stir()
+        else:
+            self.monitor.change(peer.control.fileno(), select.EPOLLIN | select.EPOLLOUT)
 
     # --- references ------------------------------------------------------------------------------------
 
@@ -370,9 +415,14 @@ class Node:
             for intro in list(self._introductions):
                 intro.check_time()
         worked = self.orphans.check_time() or worked
-        while self._paused_listeners:
-            self.monitor.change(self._paused_listeners.pop(), select.EPOLLIN)
+        if self._paused_listeners:
+            self._resume_listeners()
             worked = True
+        while self._given_up:
+            self.disconnect(self._given_up.popleft(), "it does not read its control connection")
+        for peer in list(self._unsent):
+            worked = True
+            self.send_waiting(peer)
         return self._check_starvation() or worked
 
     def _check_starvation(self) -> bool:

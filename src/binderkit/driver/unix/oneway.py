@@ -77,6 +77,8 @@ class OnewaySender:
                     )
                 except OSError as error:
                     self._take_back(lane, charge)
+                    if freed:
+                        peer.freed.append(freed - 1)
                     raise self._failed(error) from None
         return 0
 
@@ -94,11 +96,11 @@ class OnewaySender:
         seq = lane.seq = lane.seq + 1 & 0xFFFFFFFF
         self._credit.sent += most
         try:
-            charge = self._peer.send_general(lane, frame.ONEWAY, 0, seq, handle, code, 0, chain, data)
+            message = self._peer.send_general(lane, frame.ONEWAY, 0, seq, handle, code, 0, chain, data)
         except Undelivered as failed:
             self._take_back(lane, most)
             raise failed.error from None
-        self._credit.sent += charge - most
+        self._credit.sent += message.charge - most
 
     def _take_back(self, lane: Lane, charge: int) -> None:
         """A call that was counted did not leave."""

@@ -20,10 +20,10 @@ from binderkit import limits
 from binderkit.driver.tables import Export
 from binderkit.driver.unix import frame
 from binderkit.driver.unix.frame import HEADER, HEADER_SIZE, PACKET_MAX
-from binderkit.driver.unix.lanes import SharedLane
+from binderkit.driver.unix.lanes import Reader, SharedLane
 from binderkit.driver.unix.serve import accept_request
 from binderkit.driver.unix.undelivered import Incomplete
-from binderkit.errors import ProtocolError
+from binderkit.errors import DescriptorError, ProtocolError
 from binderkit.ipc.context import CallContext, current
 from binderkit.ipc.dispatch import check_handled, failure_of, handle_reserved
 from binderkit.ipc.option import RECEIVED_ASYNC
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("binderkit.driver")
 _unpack = HEADER.unpack_from
 _get_ident = threading.get_ident
+_MAIN = threading.main_thread().ident
 _DONTWAIT = socket.MSG_DONTWAIT
 _COUNT_EVERY = 16 * limits.KIB
 """Bytes of one-way calls a reader executes before it counts them at the peer (under a lock)."""
@@ -54,7 +55,7 @@ class OnewayLane(SharedLane):
         self._executed = 0
         """bytes executed by the reader and not counted at the peer yet"""
 
-    def _serve_one(self, me: object) -> bool:
+    def _serve_one(self, me: Reader) -> bool:
         """Read and execute calls until the lane is quiet or another thread is the reader."""
         mine: Export | None = None
         try:
@@ -78,7 +79,7 @@ class OnewayLane(SharedLane):
                             self.close()
                             return False
                         self.progress += 1
-                        self.busy = True
+                        me.busy = True
                         try:
                             job = self.take(packet, mine)
                         except Incomplete:
@@ -99,7 +100,7 @@ class OnewayLane(SharedLane):
                         self._executed += job[5]
                         if self._executed > _COUNT_EVERY:
                             self._count()
-                self.busy = False
+                me.busy = False
                 if not self.workers.waiting:
                     self._let_go(mine)
                     mine = None
@@ -127,7 +128,10 @@ class OnewayLane(SharedLane):
             if freed:
                 peer.slots.given_back(freed - 1)
         else:
-            got = accept_request(peer, self, packet, data, frame.ONEWAY)
+            try:
+                got = accept_request(peer, self, packet, data, frame.ONEWAY)
+            except DescriptorError as error:
+                return self._lose(packet, seq, error)
             charge += got.shared_bytes()
         held = peer.held.get(handle)
         peer.incoming.receive(charge)
@@ -144,6 +148,14 @@ class OnewayLane(SharedLane):
         if export is mine and not export.queue:
             return job
         return self._claim(export, mine, job)
+
+    def _lose(self, packet: bytes, seq: int, error: Exception) -> None:
+        """A call could not be taken in: it counts as executed, or the sender's budget would shrink."""
+        _log.error("a one-way call of %r is lost: %s", self.peer, error)
+        charge = len(packet) + frame.decode(packet).shared_bytes()
+        self.peer.incoming.receive(charge)
+        self.peer.oneway_read = seq
+        self._executed += charge
 
     def _claim(self, export: Export, mine: Export | None, job: Any) -> Any:
         """Queue ``job`` at its object; return the object's next call if this thread is to execute it."""
@@ -237,6 +249,12 @@ def _execute_oneway(job: Any) -> bool:
         # Nobody waits for the outcome; the log is where it can be seen. What came with the call goes now.
         data._objects = None
         failure_of(held.stub, error)
+    except BaseException as error:
+        data._objects = None
+        failure_of(held.stub, error)
+        if _get_ident() == _MAIN:
+            raise
+        # sys.exit in a handler ends the call, not the worker that others wait for.
     finally:
         current.reset(token)
     return False

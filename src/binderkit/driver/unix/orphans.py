@@ -3,6 +3,7 @@
 Owns: those lanes. Why not close them at once: the late reply may carry references, descriptors and shared memory,
 which would be lost to both sides. Our sending half is closed, so the other side replies to what it has and then
 closes. Runs on the monitor thread; never blocks.
+Lock: ``_lock``, for a registration with the monitor.
 They count as lanes of their peer (limits.MAX_LANES_PER_PEER) until they are at their end.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -31,14 +33,15 @@ class Orphans:
     def __init__(self, monitor: Monitor) -> None:
         self._monitor = monitor
         self._lanes: dict[int, tuple[Peer, Lane]] = {}
+        # A lane is registered, and forgotten, in one piece: its peer may be buried at the same time.
+        self._lock = threading.Lock()
         self._begun: dict[int, tuple[bytes, float]] = {}
         """frames whose descriptors have not arrived yet, and until when they may"""
 
     def add(self, peer: Peer, lane: Lane) -> None:
         """Wait for the late replies of ``lane`` so that what they carry is released, then close it (any thread)."""
         fd = lane.sock.fileno()
-        if fd < 0 or peer.is_dead:
-            lane.sock.close()
+        if fd < 0:
             return
         try:
             lane.sock.shutdown(socket.SHUT_WR)
@@ -46,8 +49,12 @@ class Orphans:
             lane.sock.close()
             return
         lane.sock.setblocking(False)
-        self._lanes[fd] = (peer, lane)
-        self._monitor.watch(fd, lambda _: self._ready(fd))
+        with self._lock:
+            if not peer.is_dead:
+                self._lanes[fd] = (peer, lane)
+                self._monitor.watch(fd, lambda _: self._ready(fd))
+                return
+        lane.sock.close()
 
     def _ready(self, fd: int) -> None:
         peer, lane = self._lanes.get(fd, (None, None))
@@ -55,9 +62,12 @@ class Orphans:
             return  # its peer was buried by another thread
         try:
             packet = self._begun[fd][0] if fd in self._begun else lane.recv(frame.PACKET_MAX)
-            if packet and self._dispose(peer, lane, packet):
+            if packet:
+                answered = self._dispose(peer, lane, packet)
                 self._begun.pop(fd, None)
-                lane.drained(answered=True)
+                lane.drained(answered=True)  # a call back proves as well that our message had arrived
+                if not answered:
+                    self._forget(fd)
                 return  # the end, or the reply to another call, follows
         except BlockingIOError:
             return
@@ -78,10 +88,11 @@ class Orphans:
 
     def _forget(self, fd: int) -> None:
         """The end of a lane, once whoever comes first: closing it tells the other side."""
-        _, lane = self._lanes.pop(fd, (None, None))
-        if lane is None:
-            return
-        self._monitor.forget(fd)
+        with self._lock:
+            _, lane = self._lanes.pop(fd, (None, None))
+            if lane is None:
+                return
+            self._monitor.forget(fd)
         self._begun.pop(fd, None)
         lane.drained(answered=False)
         lane.sock.close()

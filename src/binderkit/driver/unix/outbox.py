@@ -17,6 +17,7 @@ from collections import deque
 from typing import Final
 
 _log = logging.getLogger("binderkit.driver")
+_STARVED: Final = (errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM)
 MOST: Final = 4096
 """Messages that may wait for a peer that does not read; then it is given up."""
 
@@ -24,13 +25,15 @@ MOST: Final = 4096
 class Outbox:
     """What one control connection has to send."""
 
-    __slots__ = ("_closed", "_lock", "_sock", "_waiting")
+    __slots__ = ("_closed", "_lock", "_sock", "_waiting", "starved")
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._lock = threading.Lock()
         self._waiting: deque[tuple[bytes, list[int]]] = deque()
         self._closed = False
+        self.starved = False
+        """whether the first message waits for the system (descriptors in flight, memory), not for the peer to read"""
 
     def post(self, packet: bytes, fds: list[int]) -> int:
         """Send a message, or let it wait; return how many wait. Takes ownership of ``fds``."""
@@ -48,6 +51,7 @@ class Outbox:
             return self._flush()
 
     def _flush(self) -> int:
+        self.starved = False
         while self._waiting:
             packet, fds = self._waiting[0]
             ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
@@ -56,7 +60,9 @@ class Outbox:
             except BlockingIOError:
                 return len(self._waiting)
             except OSError as error:
-                if error.errno == errno.ETOOMANYREFS:
+                if error.errno in _STARVED:
+                    # The socket may have room all the same: waiting for that would spin.
+                    self.starved = True
                     return len(self._waiting)
                 # The other side hung up; the monitor is about to see it too.
                 _log.debug("a control message could not be sent: %s", error)

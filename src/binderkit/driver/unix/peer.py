@@ -40,6 +40,7 @@ from binderkit.driver.unix.undelivered import Answered, Incomplete, Undelivered
 from binderkit.errors import (
     CallTimeoutError,
     DeadObjectError,
+    DescriptorError,
     ParcelReadError,
     ProtocolError,
     QuotaError,
@@ -71,7 +72,7 @@ MAX_OUTBOX = 4096
 class Lane:
     """Our end of a lane: what a synchronous call owns until its reply."""
 
-    __slots__ = ("__weakref__", "context", "kept", "number", "recv", "send", "seq", "sock", "unsure")
+    __slots__ = ("__weakref__", "context", "kept", "late", "number", "recv", "send", "seq", "sock", "unsure")
     pending = None
     nests = True
     """Whether a call that comes back from the other side may use it."""
@@ -84,6 +85,8 @@ class Lane:
         self.number = number
         self.seq = 0
         self.context: CallContext | None = None
+        self.late: dict[int, MessageSequence] = {}
+        """calls of handlers given up on this lane: their arguments live until the reply comes"""
         self.unsure: translate.Outgoing | None = None
         """a message that left or did not: an interrupt came right behind the system call"""
         self.kept: object = None
@@ -271,10 +274,18 @@ class Peer:
             fds = translate.await_fds(lane.sock, got, deadline)
         except ConnectionError as error:
             raise self.broken(error) from None
+        except DescriptorError as error:
+            if got.freed:
+                self.slots.given_back(got.freed - 1)
+            translate.dispose_lost(self, got)
+            if got.kind != frame.REPLY or got.seq != seq:
+                return False
+            raise Answered(error) from None
         if got.freed:
             self.slots.given_back(got.freed - 1)
         if got.kind != frame.REPLY or got.seq != seq:
             # The late reply of a nested call that timed out on this lane.
+            lane.late.pop(got.seq, None)
             translate.dispose(self, got, fds)
             return False
         if got.flags & frame.FLAG_FAILED:
@@ -295,8 +306,8 @@ class Peer:
         remaining: int,
         chain: int,
         data: MessageSequence,
-    ) -> int:
-        """Send a message with objects or a large body; return its charge.
+    ) -> translate.Outgoing:
+        """Send a message with objects or a large body; return it.
 
         Raises:
             Undelivered: nothing was sent and nothing stays behind.
@@ -316,7 +327,7 @@ class Peer:
                 remaining,
                 chain,
                 freed,
-                bytes(message.body),
+                message.body,
                 message.entries,
                 len(message.fds),
             )
@@ -341,8 +352,11 @@ class Peer:
             lane.sock.shutdown(socket.SHUT_RDWR)
             message.undo()
             raise self.broken(error) from None
+        except BaseException:
+            lane.unsure = message
+            raise
         message.sent()
-        return message.charge
+        return message
 
     def _transact_in_handler(
         self,
@@ -362,6 +376,7 @@ class Peer:
         if deadline is not None and deadline <= time.monotonic():
             raise CallTimeoutError("the deadline of the call being handled has passed; nothing was sent")
         own = None
+        seq = 0
         worker = self.node.workers.enter_outgoing(self)
         try:
             if lane is None:
@@ -369,13 +384,19 @@ class Peer:
                     own = self.free.pop()
                 except IndexError:
                     own = self._new_lane()
-            self._exchange(own or lane, handle, code, data, reply, deadline, remaining, chain)
+            used: Any = own or lane
+            seq = used.seq + 1 & _MASK
+            self._exchange(used, handle, code, data, reply, deadline, remaining, chain)
         except (Undelivered, Answered) as failed:
             if own is not None:
                 self.free.append(own)
             raise failed.error from None
         except BaseException as error:
             if own is None:
+                if lane is not None and seq:
+                    lane.late[seq] = data
+                    if len(lane.late) > limits.MAX_LANES_PER_PEER:
+                        del lane.late[next(iter(lane.late))]
                 raise
             raise self._give_up(own, data, error) from None
         finally:
@@ -581,9 +602,12 @@ class Peer:
 
         Raises:
             ProtocolError: the peer does not hold it.
+            DeadObjectError: the peer is gone.
         """
         held = self.held.get(handle)
         if held is None:
+            if self.is_dead:  # its references went with it, this message was still on its way
+                raise self.dead_error()
             raise ProtocolError(f"the peer sent handle {handle} home, which it does not hold")
         return held.stub
 

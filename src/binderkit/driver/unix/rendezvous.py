@@ -24,7 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from binderkit.errors import IpcError, NoServiceManagerError, RefusedError
+from binderkit.errors import DescriptorError, IpcError, NoServiceManagerError, RefusedError
 from binderkit.ipc.context import Caller
 from binderkit.ipc.remote import RemoteObject
 
@@ -118,8 +118,12 @@ def connect(directory: Path) -> socket.socket | None:
 
     Raises:
         RefusedError: the system does not let us near it.
+        DescriptorError: this process has no descriptors left.
     """
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    except OSError as error:
+        raise DescriptorError(f"no descriptors left for a connection to SAMgr: {error}; raise ulimit -n") from error
     try:
         sock.connect(os.fspath(directory / SOCKET))
     except (FileNotFoundError, ConnectionRefusedError):

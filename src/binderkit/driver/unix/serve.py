@@ -20,7 +20,7 @@ from binderkit.driver.tables import Held
 from binderkit.driver.unix import frame, translate
 from binderkit.driver.unix.frame import HEADER, HEADER_SIZE
 from binderkit.driver.unix.undelivered import Undelivered
-from binderkit.errors import ERR_UNKNOWN_TRANSACTION, ProtocolError
+from binderkit.errors import ERR_UNKNOWN_TRANSACTION, DescriptorError, ProtocolError
 from binderkit.ipc.context import CallContext, current
 from binderkit.ipc.dispatch import Failure, check_handled, failure_of, handle_reserved
 from binderkit.ipc.option import RECEIVED_SYNC
@@ -34,12 +34,8 @@ _pack = HEADER.pack
 _unpack = HEADER.unpack_from
 _INLINE = limits.INLINE_BODY
 _get_ident = threading.get_ident
+_MAIN = threading.main_thread().ident
 _NOSIGNAL = socket.MSG_NOSIGNAL
-_DONTWAIT = socket.MSG_DONTWAIT
-_COUNT_EVERY = 16 * limits.KIB
-"""Bytes of one-way calls a reader executes before it counts them at the peer (under a lock)."""
-_LOOP_BATCH = 64
-"""Packets of one lane an event loop handles before the other lanes get their turn."""
 
 
 def answer(peer: Peer, lane: Any, packet: bytes, loaded: MessageSequence | None = None) -> bool:
@@ -68,7 +64,14 @@ def answer(peer: Peer, lane: Any, packet: bytes, loaded: MessageSequence | None 
             if freed:
                 peer.slots.given_back(freed - 1)
         else:
-            accept_request(peer, lane, packet, data, frame.CALL)
+            if kind == frame.REPLY and seq in lane.late:
+                _drop_late(peer, lane, packet)
+                return False
+            try:
+                accept_request(peer, lane, packet, data, frame.CALL)
+            except DescriptorError as error:
+                refuse(peer, lane, packet, error)
+                return False
     held = peer.held.get(handle)
     if held is None:
         _reply_failure(peer, lane, seq, unknown_handle(handle))
@@ -108,10 +111,12 @@ def _handle(
         _reply_failure(peer, lane, seq, failure_of(held.stub, error))
         return False
     except BaseException as error:
-        # An interrupt in a nested handler of the main thread: the caller must not wait for ever.
+        # An interrupt in a handler on the main thread: the caller must not wait for ever.
         data._objects = None
         _reply_failure(peer, lane, seq, failure_of(held.stub, error))
-        raise
+        if _get_ident() == _MAIN:
+            raise
+        return False  # sys.exit in a handler ends the call, not the worker that others wait for
     finally:
         current.reset(token)
         if not later:  # a coroutine's end does this, perhaps before we get here
@@ -149,7 +154,8 @@ def _answer_later(
                 _reply_failure(peer, lane, context.seq, failure_of(held.stub, error))
         except OSError as broken:
             _log.debug("the reply of a coroutine could not be sent to %r: %s", peer, broken)
-        lane.later_done(context)
+        finally:
+            lane.later_done(context)  # whatever happened: this is what has the lane read again
 
     from binderkit.ipc import loop  # asyncio: only services with coroutine handlers pay for it
 
@@ -161,16 +167,44 @@ def accept_request(peer: Peer, lane: Any, packet: bytes, data: MessageSequence, 
 
     Raises:
         ProtocolError: the packet is no proper request of this kind.
+        DescriptorError: this process has no descriptors left for those of the request, which is lost.
     """
     got = frame.decode(packet)
     if got.kind != kind or got.flags & frame.FLAG_FAILED:
         raise ProtocolError(f"a frame of kind {got.kind} where kind {kind} was expected")
-    fds = translate.receive_fds(lane.sock, got)
+    try:
+        fds = translate.receive_fds(lane.sock, got)
+    except DescriptorError:
+        # Ours is the shortage: the lane goes on, and what came without a descriptor is given back.
+        if got.freed:
+            peer.slots.given_back(got.freed - 1)
+        translate.dispose_lost(peer, got)
+        raise
     if got.freed:
         peer.slots.given_back(got.freed - 1)
     body, objects = translate.accept(peer, got, fds)
     data._load(body, objects)
     return got
+
+
+def _drop_late(peer: Peer, lane: Any, packet: bytes) -> None:
+    """The reply to a call back that a handler here gave up (its deadline passed) comes behind that handler's own."""
+    got = frame.decode(packet)
+    try:
+        fds = translate.receive_fds(lane.sock, got)
+    except DescriptorError:
+        translate.dispose_lost(peer, got)
+    else:
+        translate.dispose(peer, got, fds)
+    del lane.late[got.seq]
+    if got.freed:
+        peer.slots.given_back(got.freed - 1)
+
+
+def refuse(peer: Peer, lane: Any, packet: bytes, error: Exception) -> None:
+    """Answer the call in ``packet``, which could not be taken in, with the reason."""
+    _log.warning("a call of %r could not be taken in: %s", peer, error)
+    _reply_failure(peer, lane, _unpack(packet)[3], failure_of(None, error))
 
 
 def unknown_handle(handle: int) -> Failure:

@@ -44,7 +44,7 @@ Objects = dict[int, tuple[int, object]]
 class Outgoing:
     """A message made ready for one peer; ``sent`` or ``undo`` is called exactly once."""
 
-    __slots__ = ("_granted", "_peer", "_slots", "_sockets", "_token", "body", "charge", "entries", "fds", "home")
+    __slots__ = ("_granted", "_peer", "_slots", "_sockets", "_token", "body", "entries", "fds", "home")
 
     def __init__(self, peer: Peer, sequence: MessageSequence, kind: int) -> None:
         """Translate ``sequence`` for a frame of ``kind``; on any error nothing stays behind.
@@ -73,12 +73,12 @@ class Outgoing:
         except BaseException:
             self.undo()
             raise
-        self.charge = (
-            frame.HEADER_SIZE
-            + len(self.body)
-            + frame.ENTRY.size * len(self.entries)
-            + sum(e.argument & 0xFFFFFFFF for e in self.entries if e.kind in (frame.OBJ_SLOT, frame.OBJ_NEW_SLOT))
-        )
+
+    @property
+    def charge(self) -> int:
+        """Bytes a one-way call is charged: the packet, and what travels in shared memory beside it."""
+        shared = (e.argument & 0xFFFFFFFF for e in self.entries if e.kind in (frame.OBJ_SLOT, frame.OBJ_NEW_SLOT))
+        return frame.HEADER_SIZE + len(self.body) + frame.ENTRY.size * len(self.entries) + sum(shared)
 
     def _add_objects(self, objects: Objects) -> None:
         if len(objects) >= limits.MAX_OBJECTS_PER_MESSAGE:
@@ -247,6 +247,11 @@ def dispose(peer: Peer, got: Frame, fds: list[int]) -> None:
         elif entry.kind == frame.OBJ_HOME:
             homes.add(entry.argument)
     _acknowledge(peer, homes)
+
+
+def dispose_lost(peer: Peer, got: Frame) -> None:
+    """The same for a message whose descriptors this process could not take: what travelled without them goes back."""
+    dispose(peer, got._replace(entries=tuple(entry for entry in got.entries if entry.fd < 0)), [])
 
 
 def receive_fds(sock: socket.socket, got: Frame) -> list[int]:

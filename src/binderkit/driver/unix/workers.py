@@ -217,6 +217,8 @@ class Workers:
             except (ValueError, OSError):
                 break
             if self._closed or self._loop is not None:
+                if events and events[0][0] != self._end_bell:
+                    self.arm(events[0][0])  # a lane that became ready right now: the loop's
                 break
             if not events:
                 if self._may_retire(worker):
@@ -231,7 +233,7 @@ class Workers:
             if source is not None:
                 try:
                     source.serve()
-                except Exception:
+                except BaseException:  # nothing may end the thread in here, or the counts would be wrong for ever
                     _log.exception("serving %r failed; this is a bug in binderkit", source)
             with self._lock:
                 self.waiting += 1
@@ -280,10 +282,16 @@ class Workers:
 
     def _serve_ready(self) -> None:
         """Serve what is ready, on the loop's thread."""
-        for fd, _ in self._epoll.poll(0, _LOOP_BATCH):
-            source = self._sources.get(fd)
-            if source is not None:
-                source.serve_now()
+        ready = deque(fd for fd, _ in self._epoll.poll(0, _LOOP_BATCH))
+        try:
+            while ready:
+                source = self._sources.get(ready.popleft())
+                if source is not None:
+                    source.serve_now()
+        finally:
+            # An interrupt ended the batch: the rest was taken out of the set by the poll.
+            for fd in ready:
+                self.arm(fd)
 
     def _end_threads(self) -> None:
         """Wake all threads so that they see they are to end; wait for them (not for the calling one)."""
@@ -291,7 +299,8 @@ class Workers:
             threads = [worker.thread for worker in self._workers]
         os.eventfd_write(self._end_bell, 1)
         for thread in threads:
-            if thread is not None and thread is not threading.current_thread():
+            # One that is only about to start sees by itself that it is to end.
+            if thread is not None and thread.ident is not None and thread is not threading.current_thread():
                 thread.join(limits.HANDSHAKE_WAIT)
 
     def set_limit(self, count: int) -> None:
@@ -355,5 +364,7 @@ class _TaskSource:
         workers.arm(workers._task_bell)
         try:
             task()
-        except Exception:
+        except BaseException as error:
+            if threading.current_thread() is threading.main_thread() and not isinstance(error, Exception):
+                raise  # an interrupt of the program's own event loop
             _log.exception("a task on a worker thread raised")
