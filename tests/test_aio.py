@@ -1,4 +1,4 @@
-"""Serving on an event loop and calling from coroutines, with a real child process at the other end."""
+"""Serving on an event loop and calling from coroutines; a second node of this process is the client."""
 
 from __future__ import annotations
 

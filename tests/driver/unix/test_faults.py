@@ -345,7 +345,6 @@ step, owner_fd = sys.argv[1], int(sys.argv[2])
 control = socket.socket(fileno=owner_fd)
 handshake.send_hello(control, b"\\xff" * 16)
 handshake.receive_hello(control)
-control.send(frame.encode_control(frame.DECIDE, count=1)) if False else None
 assert frame.decode_control(control.recv(frame.CONTROL_MAX)).kind == frame.GRANTED
 passed = socket.socket(fileno=int(sys.argv[3]))
 if step != "before INTRODUCE is sent":

@@ -34,8 +34,19 @@ def read(node: Node, peer: Peer, mask: int) -> None:
     """Send what waits and handle what came on a control connection (monitor)."""
     if mask & select.EPOLLOUT:
         node.send_waiting(peer)
-    if not mask & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
-        return
+    if mask & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
+        _read_batch(node, peer)
+
+
+def read_rest(node: Node, peer: Peer) -> None:
+    """The peer's process ended: handle what it sent before that (introductions, lanes), then bury it (monitor)."""
+    while _read_batch(node, peer):
+        pass
+    node.bury(peer, "its process ended")
+
+
+def _read_batch(node: Node, peer: Peer) -> bool:
+    """Handle some messages; return whether there may be more."""
     try:
         for _ in range(_BATCH):
             try:
@@ -44,19 +55,22 @@ def read(node: Node, peer: Peer, mask: int) -> None:
                 continue  # told once, when the peer closed with something of ours unread; its last words follow
             if not packet:
                 node.bury(peer, "its process ended")
-                return
+                return False
             _handle(node, peer, packet, fds)
-            if peer.is_dead:
-                return
+            if peer.control.fileno() < 0:
+                return False  # buried by what the message did
     except BlockingIOError:
-        return
+        return False
     except ProtocolError as error:
         node.disconnect(peer, str(error))
+        return False
     except DescriptorError as error:
         _log.error("what %r sent is lost (its caller sees that): %s", peer, error)
     except OSError as error:
         _log.debug("control connection of %r: %s", peer, error)
         node.bury(peer, "its process ended")
+        return False
+    return True
 
 
 def _handle(node: Node, peer: Peer, packet: bytes, fds: list[int]) -> None:

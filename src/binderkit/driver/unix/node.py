@@ -304,7 +304,7 @@ class Node:
         poller = select.poll()
         poller.register(peer.pidfd, select.POLLIN)
         if poller.poll(0):
-            self.bury(peer, "its process ended")
+            control.read_rest(self, peer)
 
     def _resume_listeners(self) -> None:
         """Have listening sockets that ran out of descriptors try again when their pause is over (monitor)."""
