@@ -92,6 +92,10 @@ class Lane:
         self.kept: object = None
         """arguments of a call that was given up: they live until its reply comes"""
 
+    def __del__(self) -> None:
+        # A lane that came back just when its peer died, or that an interrupt made nobody's own.
+        self.sock.close()
+
     def drained(self, *, answered: bool) -> None:
         """The lane of a call that was given up is at its end: settle what was open."""
         unsure, self.unsure, self.kept = self.unsure, None, None
