@@ -284,7 +284,7 @@ class MuxLane:
         self.closed = True
         self._drop_queue()
         self.peer.lane_closed(self.lane)
-        self.peer.node.orphans.add(self.peer, self.lane)
+        self.peer.node.orphans.give_up(self.peer, self.lane)
 
     @property
     def given_up(self) -> bool:

@@ -414,6 +414,7 @@ class Node:
             worked = True
             for intro in list(self._introductions):
                 intro.check_time()
+        worked = self.orphans.take_in() or worked
         worked = self.orphans.check_time() or worked
         if self._paused_listeners:
             self._resume_listeners()

@@ -13,6 +13,7 @@ import logging
 import socket
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 from binderkit import limits
@@ -37,6 +38,23 @@ class Orphans:
         self._lock = threading.Lock()
         self._begun: dict[int, tuple[bytes, float]] = {}
         """frames whose descriptors have not arrived yet, and until when they may"""
+        self._new: deque[tuple[Peer, Lane]] = deque()
+        """lanes the monitor has not taken in yet"""
+
+    def give_up(self, peer: Peer, lane: Lane) -> None:
+        """The call on ``lane`` is given up (any thread): one append, so that an interrupt cannot come in between."""
+        self._new.append((peer, lane))
+        self._monitor.stir()
+
+    def take_in(self) -> bool:
+        """Tell the other sides of calls that were given up, and read their lanes; return whether there were any."""
+        taken = bool(self._new)
+        while self._new:
+            peer, lane = self._new[0]
+            peer.post(frame.encode_pairs(frame.CANCEL, [(lane.number, lane.seq)]))
+            self.add(peer, lane)
+            self._new.popleft()  # not before it is known elsewhere: it counts all the time
+        return taken
 
     def add(self, peer: Peer, lane: Lane) -> None:
         """Wait for the late replies of ``lane`` so that what they carry is released, then close it (any thread)."""
@@ -106,7 +124,11 @@ class Orphans:
 
     def of(self, peer: Peer) -> int:
         """Return how many given-up lanes of ``peer`` are not at their end."""
-        return sum(owner is peer for owner, _ in list(self._lanes.values()))
+        return sum(owner is peer for owner in self._owners().values())
+
+    def _owners(self) -> dict[int, Peer]:
+        """Return the peer of each lane, also of those that are being taken in (any thread)."""
+        return {id(lane): peer for peer, lane in [*list(self._lanes.values()), *list(self._new)]}
 
     def peer_died(self, peer: Peer) -> None:
         """Nothing more will come from ``peer``; what was sent to it is gone with it."""
@@ -117,10 +139,11 @@ class Orphans:
 
     def close(self) -> None:
         """Close all lanes (the node ends, or this is a forked child)."""
-        for _, lane in self._lanes.values():
+        for _, lane in [*self._lanes.values(), *self._new]:
             lane.sock.close()
+        self._new.clear()
         self._lanes.clear()
         self._begun.clear()
 
     def __len__(self) -> int:
-        return len(self._lanes)
+        return len(self._owners())

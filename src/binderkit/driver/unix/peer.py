@@ -422,15 +422,14 @@ class Peer:
 
     def _give_up(self, lane: Lane, data: MessageSequence, error: BaseException) -> BaseException:
         """A call ended without its reply (timeout, interrupt, broken lane): the lane is not used again."""
-        self.lane_closed(lane)
         if isinstance(error, DeadObjectError):
             lane.sock.close()
-            return error
+        else:
+            lane.kept = data
+            self.node.orphans.give_up(self, lane)
+        self.lane_closed(lane)
         if isinstance(error, ProtocolError):
             self.node.disconnect(self, str(error))
-        lane.kept = data
-        self.post(frame.encode_pairs(frame.CANCEL, [(lane.number, lane.seq)]))
-        self.node.orphans.add(self, lane)
         return error
 
     def broken(self, error: OSError | None) -> Exception:
