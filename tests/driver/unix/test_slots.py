@@ -8,8 +8,12 @@ import numpy
 import pytest
 
 from binderkit import limits
+from binderkit.driver.unix import frame
+from binderkit.driver.unix.frame import BODY_OFFSET, Entry
 from binderkit.driver.unix.node import Node
-from binderkit.errors import QuotaError
+from binderkit.driver.unix.peer import Peer
+from binderkit.errors import DeadObjectError, ProtocolError, QuotaError
+from binderkit.ipc.option import MessageOption
 from binderkit.memory import pool
 from binderkit.parcel import MessageSequence
 from tests.driver.unix import hostile
@@ -86,3 +90,48 @@ def test_too_many_blocks_in_the_hands_of_one_peer(victim: Victim, monkeypatch: p
         send_raw(victim.proxy, 2, hostile.SIZE_OF_RAW)
     hostile.add_one(victim.proxy)
     victim.service.raw = None
+
+
+def peer_of(node: Node) -> Peer:
+    (peer,) = node._peers.values()
+    return peer
+
+
+def test_a_slot_that_a_killed_peer_gave_back_in_its_last_reply(victim: Victim) -> None:
+    """Its end took all slots back before the thread that waited for the reply looked at it."""
+    send_raw(victim.proxy, 1, hostile.KEEP_RAW)
+    peer = peer_of(victim.client)
+    (index,) = peer.slots._flying
+    victim.client.bury(peer, "its process ended")
+    peer.slots.given_back(index)
+    assert not peer.slots._ours
+
+
+def test_a_large_one_way_call_of_a_killed_process_is_still_executed(victim: Victim) -> None:
+    victim.node.set_max_threads(1)
+    send_raw(victim.proxy, 1, hostile.SIZE_OF_RAW)  # the victim knows the memory from now on
+    peer = peer_of(victim.node)
+    one_way = MessageOption(MessageOption.TF_ASYNC)
+    victim.proxy.send_request(hostile.HOLD_ONE_WAY, MessageSequence(), MessageSequence(), one_way)
+    assert victim.service.entered.acquire(timeout=hostile.WAIT)
+    data = MessageSequence()
+    data.write_int(SIZE)
+    data.write_raw_data_buffer(bytes([7]) * SIZE, SIZE)
+    victim.proxy.send_request(hostile.KEEP_RAW, data, MessageSequence(), one_way)
+    assert len(peer_of(victim.client).slots._ours) == 1, "the same memory again"
+    victim.client.close()
+    until(lambda: not victim.node._peers, "the death is noticed")
+    victim.service.gate.set()
+    until(lambda: victim.service.raw is not None, "the call is executed")
+    assert victim.service.raw == bytes([7]) * SIZE
+    until(lambda: not peer.slots._mappings, "nothing of the dead process stays")
+
+
+def test_memory_named_after_its_process_is_gone(victim: Victim) -> None:
+    peer = peer_of(victim.node)
+    entry = Entry(BODY_OFFSET, frame.OBJ_SLOT, -1, 3, SIZE)
+    with pytest.raises(ProtocolError, match="shared slot 3 without its memory"):
+        peer.slots.view(entry, None, SIZE)
+    victim.node.bury(peer, "its process ended")
+    with pytest.raises(DeadObjectError, match="its process ended"):
+        peer.slots.view(entry, None, SIZE)

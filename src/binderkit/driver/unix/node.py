@@ -496,12 +496,13 @@ class Node:
         self.drained(peer)
 
     def drained(self, peer: Peer) -> None:
-        """A lane of a dead peer is at its end: with the last one go the peer's references to our objects.
+        """A lane of a dead peer is at its end: with the last one go its memory and its references to our objects.
 
         Not earlier, because one-way calls it made before it ended are still read and executed.
         """
         if peer.served and not self._closed and not peer.expelled:
             return
+        peer.slots.drained()
         with self.tables_lock:
             gone = self.exports.release_all(peer.held)
         self._let_go(gone)

@@ -92,6 +92,8 @@ class SharedSlots:
             slot = self._ours.get(index) if index in self._flying else None
             self._flying.discard(index)
         if slot is None:
+            if self._peer.is_dead:
+                return  # its end took all slots back, this frame was still on its way
             raise ProtocolError(f"the peer gives back shared slot {index}, which it does not have")
         slot.release()
 
@@ -102,6 +104,7 @@ class SharedSlots:
 
         Raises:
             ProtocolError: the peer lies about size or number.
+            DeadObjectError: the peer is gone, and with it the memory this message was the last to name.
         """
         size = entry.argument & 0xFFFFFFFF
         if size > most:
@@ -114,6 +117,8 @@ class SharedSlots:
         if entry.kind == frame.OBJ_SLOT:
             mapping = self._mappings.get(entry.id)
             if mapping is None:
+                if self._peer.is_dead:
+                    raise self._peer.dead_error()
                 raise ProtocolError(f"the peer sent shared slot {entry.id} without its memory")
             return mapping
         assert fd is not None
@@ -159,9 +164,13 @@ class SharedSlots:
         with self._lock:
             ours, self._ours = self._ours, {}
             flying, self._flying = self._flying, set()
-            self._mappings = {}
         for slot in ours.values():
             slot.shared_with = _NOBODY
         for index in flying:
             ours[index].release()
         pool.forget_peer(_NOBODY)
+
+    def drained(self) -> None:
+        """Nothing the dead peer sent is read any more: its memory stays only where somebody still looks at it."""
+        with self._lock:
+            self._mappings = {}
