@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import sys
+import threading
 import weakref
-from collections import Counter
+from collections import Counter, deque
 
 import pytest
 from hypothesis import settings
@@ -12,8 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from binderkit import limits
-from binderkit.driver.tables import Exports, Held
+from binderkit.driver.tables import Exports, Held, Imports
 from binderkit.errors import ProtocolError, QuotaError
+from binderkit.ipc.context import own_identity
 from binderkit.ipc.remote import RemoteObject
 
 STUBS = st.integers(0, 4)
@@ -130,3 +133,76 @@ def test_a_peer_that_keeps_too_much_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     exports.grant(stubs[0], held)  # one it holds already costs nothing
     other: dict[int, Held] = {}
     exports.grant(stubs[3], other)  # another peer has its own limit
+
+
+class Nowhere:
+    """A connection nothing is sent over."""
+
+    is_dead = False
+    caller = own_identity()
+
+    def transact(self, *_: object) -> int:
+        raise AssertionError("never called")
+
+    async def transact_async(self, *_: object) -> int:
+        raise AssertionError("never called")
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+
+def test_one_proxy_and_the_count_of_how_often_it_was_received() -> None:
+    gone: list[tuple[int, int]] = []
+    imports = Imports(Nowhere(), lambda handle, count: gone.append((handle, count)))
+    proxy = imports.receive(5)
+    assert imports.receive(5) is proxy
+    assert imports.receive(6) is not proxy, "dropped at once"
+    assert gone == [(6, 1)]
+    assert imports.live() == [proxy]
+    imports.forget(5)
+    assert imports.receive(5) is proxy, "forgetting what lives does nothing"
+    del proxy
+    gc.collect()
+    assert gone == [(6, 1), (5, 3)]
+    again = imports.receive(5)
+    imports.forget(5)
+    assert imports.live() == [again], "the release of the one before does not take the new one away"
+
+
+def test_too_many_objects_of_one_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_REFERENCES_PER_PEER", 2)
+    imports = Imports(Nowhere(), lambda handle, count: None)
+    kept = [imports.receive(1), imports.receive(2)]
+    with pytest.raises(ProtocolError, match="hold more than 2 objects"):
+        imports.receive(3)
+    assert len(imports.live()) == len(kept)
+
+
+def test_a_proxy_never_outlives_its_references() -> None:
+    """Threads receive and drop one object all the time: whoever holds the proxy, the owner still counts it."""
+    granted = [0, 0, 0, 0]
+    queue: deque[int] = deque()
+    imports = Imports(Nowhere(), lambda handle, count: queue.append(count))
+    failures: list[str] = []
+
+    def hammer(me: int) -> None:
+        for _ in range(3000):
+            granted[me] += 1
+            proxy = imports.receive(1)
+            released = sum(list(queue))
+            if released >= sum(granted):
+                failures.append(f"{released} of {sum(granted)} references given back while {proxy!r} is held")
+            del proxy
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=hammer, args=(me,)) for me in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert failures == []
+    assert sum(queue) == sum(granted), "each reference is given back, once"

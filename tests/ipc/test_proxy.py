@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 from typing import Any
 
@@ -27,7 +26,6 @@ class Connection:
         self.caller = Caller(1, 2, 3)
         self.is_dead = False
         self.calls: list[int] = []
-        self.gone: list[tuple[int, int]] = []
         self._descriptor = descriptor
 
     def transact(self, handle: int, code: int, data: Any, reply: MessageSequence, option: Any) -> int:
@@ -37,9 +35,6 @@ class Connection:
 
     async def transact_async(self, *_: Any) -> int:
         return 0
-
-    def released(self, handle: int, count: int) -> None:
-        self.gone.append((handle, count))
 
     def flush(self) -> None:
         """Nothing is queued."""
@@ -122,12 +117,3 @@ def test_a_proxy_has_no_local_interface() -> None:
     proxy = RemoteProxy(Connection(), 5)
     with pytest.raises(OnlyRemoteObjectPermittedError):
         proxy.get_local_interface("test.IFar")
-
-
-def test_the_finalizer_tells_how_often_the_object_was_received() -> None:
-    connection = Connection()
-    proxy = RemoteProxy(connection, 5)
-    proxy._received = 3
-    del proxy
-    gc.collect()
-    assert connection.gone == [(5, 3)]

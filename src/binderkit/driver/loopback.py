@@ -23,7 +23,6 @@ import asyncio
 import os
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -31,7 +30,7 @@ from typing import Final
 from binderkit import limits
 from binderkit.driver.loopback_calls import Oneway, Request, carry, charge_of, timed_out
 from binderkit.driver.loopback_pool import Pool
-from binderkit.driver.tables import Export, Exports, Held
+from binderkit.driver.tables import Export, Exports, Held, Imports
 from binderkit.errors import (
     ERR_UNKNOWN_TRANSACTION,
     CallTimeoutError,
@@ -266,7 +265,7 @@ class Link:
         self.origin = origin
         self.target = target
         self.outstanding = 0
-        self._imports: dict[int, weakref.ref[RemoteProxy]] = {}
+        self._imports = Imports(self, self._released)
 
     @property
     def caller(self) -> Caller:
@@ -380,30 +379,20 @@ class Link:
             held, exports = self.target.held_by(self.origin), self.target.exports
             known_export = isinstance(thing, Export)
             handle = exports.grant_export(thing, held) if known_export else exports.grant(thing, held)  # type: ignore[arg-type]
-            known = self._imports.get(handle)
-            proxy = None if known is None else known()
-            if proxy is None:
-                proxy = RemoteProxy(self, handle)
-                self._imports[handle] = weakref.ref(proxy)
-            proxy._received += 1
-        return proxy
+            return self._imports.receive(handle)
 
     def live_proxies(self) -> list[RemoteProxy]:
         """Return the proxies somebody holds."""
-        proxies = [known() for known in list(self._imports.values())]
-        return [proxy for proxy in proxies if proxy is not None]
+        return self._imports.live()
 
-    def released(self, handle: int, count: int) -> None:
-        """A proxy died (see Connection.released)."""
-        if count:
-            self.origin.note_released(self, handle, count)
+    def _released(self, handle: int, count: int) -> None:
+        """A proxy died (finalizer: enqueue only)."""
+        self.origin.note_released(self, handle, count)
 
     def give_back(self, handle: int, count: int) -> None:
         """Deliver a release: the stub goes when nobody holds it any more."""
         with self.origin.network.lock:
-            known = self._imports.get(handle)
-            if known is not None and known() is None:
-                del self._imports[handle]
+            self._imports.forget(handle)
             stub = (
                 None if self.is_dead else self.target.exports.release(self.target.held_by(self.origin), handle, count)
             )

@@ -1,6 +1,7 @@
-"""Who holds which object: exports of this process and what each peer holds of them. Pure tables, no I/O.
+"""Who holds which object: exports, what each peer holds of them, what we hold of a peer. Pure tables, no I/O.
 
-Owns: handles of our own stubs, and the counts that decide how long a stub lives.
+Owns: handles of our own stubs, and the counts that decide how long a stub lives; the one proxy of each object of
+a peer, and how often that object was received.
 
 How counting works: each time an object of ours travels to a peer, that peer's count goes up by one
 *before* the message leaves. The peer counts how often it received the object and gives exactly that number
@@ -9,17 +10,25 @@ death drops all its counts. So no order of messages can lose or double a referen
 
 Rules upheld: a peer can name only handles it holds; everything is bounded per peer.
 
-Locks: none here; the node's table lock is held by callers that change anything.
+Locks: exports have none, the node's table lock is held by callers that change anything; ``Imports`` has its own,
+held for a few statements.
 """
 
 from __future__ import annotations
 
+import threading
+import weakref
 from collections import deque
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from binderkit import limits
 from binderkit.errors import ProtocolError, QuotaError
+from binderkit.ipc.proxy import RemoteProxy
 from binderkit.ipc.remote import RemoteObject, bound_handler
+
+if TYPE_CHECKING:
+    from binderkit.ipc.driver import Connection
 
 
 class Export:
@@ -137,3 +146,65 @@ class Exports:
 
     def __len__(self) -> int:
         return len(self._by_handle)
+
+
+class _Import(weakref.ref[RemoteProxy]):
+    """A proxy as the table knows it, and how often its object was received for it."""
+
+    __slots__ = ("handle", "received")
+    handle: int
+    received: int
+
+
+class Imports:
+    """The objects of one peer that somebody here holds: one proxy each.
+
+    The end of a proxy is told by the weak reference, not by a finalizer of its own: a finalizer runs while
+    the reference still works, so another thread could get a proxy out of this table whose references are
+    just being given back.
+    """
+
+    __slots__ = ("_by_handle", "_connection", "_lock", "_released")
+
+    def __init__(self, connection: Connection, released: Callable[[int, int], None]) -> None:
+        """``released(handle, count)`` is called by the collector, from any thread and inside any lock."""
+        self._connection = connection
+        self._released = released
+        self._by_handle: dict[int, _Import] = {}
+        self._lock = threading.Lock()
+
+    def receive(self, handle: int) -> RemoteProxy:
+        """Count that object ``handle`` was received once more; return its proxy.
+
+        Raises:
+            ProtocolError: too many objects.
+        """
+        with self._lock:
+            known = self._by_handle.get(handle)
+            proxy = None if known is None else known()
+            if known is None or proxy is None:
+                if len(self._by_handle) >= limits.MAX_REFERENCES_PER_PEER:
+                    raise ProtocolError(f"the peer made us hold more than {limits.MAX_REFERENCES_PER_PEER} objects")
+                proxy = RemoteProxy(self._connection, handle)
+                known = self._by_handle[handle] = _Import(proxy, self._gone)
+                known.handle = handle
+                known.received = 0
+            known.received += 1
+        return proxy
+
+    def _gone(self, known: weakref.ref[RemoteProxy]) -> None:
+        assert isinstance(known, _Import)
+        self._released(known.handle, known.received)
+
+    def forget(self, handle: int) -> None:
+        """The references of a proxy that died are being given back."""
+        with self._lock:
+            known = self._by_handle.get(handle)
+            if known is not None and known() is None:
+                del self._by_handle[handle]
+
+    def live(self) -> list[RemoteProxy]:
+        """Return the proxies somebody holds."""
+        with self._lock:
+            proxies = [known() for known in self._by_handle.values()]
+        return [proxy for proxy in proxies if proxy is not None]

@@ -91,12 +91,6 @@ class Connection(Protocol):
     ) -> int:
         """The same for a coroutine: never blocks the event loop."""
 
-    def released(self, handle: int, count: int) -> None:
-        """A proxy that had been received ``count`` times died.
-
-        Called by a finalizer, from any thread, possibly while a lock is held: may only enqueue.
-        """
-
     def flush(self) -> None:
         """Send what is queued (released references) now."""
 

@@ -4,8 +4,7 @@ Owns: a proxy's connection and handle, and its list of death recipients.
 There is one proxy per remote object and process (the driver's import table
 sees to that).
 
-Rules upheld: ``__del__`` only enqueues; recipients are one-shot, duplicates
-are allowed, each is called outside every lock (reference 1.7).
+Rules upheld: recipients are one-shot, duplicates are allowed, each is called outside every lock (reference 1.7).
 
 Locks: ``_recipients_lock`` guards the recipient lists of all proxies; nothing is called while it is held.
 """
@@ -72,7 +71,6 @@ class RemoteProxy(IRemoteObject):
         "_connection",
         "_descriptor",
         "_handle",
-        "_received",
         "_recipients",
         "_transact",
     )
@@ -80,7 +78,6 @@ class RemoteProxy(IRemoteObject):
     def __init__(self, connection: Connection, handle: int) -> None:
         self._connection = connection
         self._handle = handle
-        self._received = 0
         self._descriptor: str | None = None
         self._recipients: list[DeathRecipient] | None = None
         self._transact = connection.transact
@@ -213,10 +210,6 @@ class RemoteProxy(IRemoteObject):
         """Whether somebody is to be told of the death (a registration under way counts)."""
         with _recipients_lock:
             return bool(self._recipients)
-
-    def __del__(self) -> None:
-        # An enqueue and nothing else: this may run in any thread, inside any lock.
-        self._connection.released(self._handle, self._received)
 
     def __repr__(self) -> str:
         name = f" {self._descriptor!r}" if self._descriptor else ""

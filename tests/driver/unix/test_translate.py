@@ -195,9 +195,6 @@ class OtherDriver:
     async def transact_async(self, *_: object) -> int:
         raise AssertionError("never called")
 
-    def released(self, handle: int, count: int) -> None:
-        """Nothing is counted here."""
-
     def flush(self) -> None:
         """Nothing waits."""
 

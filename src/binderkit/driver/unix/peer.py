@@ -10,8 +10,7 @@ Rules upheld (ARCHITECTURE):
 * Interrupts: a lane whose reply was not read is never used again (orphans.py).
 * Ordering: a release never overtakes what was sent before it (``_fence``).
 
-Locks, each held for a few statements and never while calling out:
-  _lanes_lock   the set of lanes, and dying      _import_lock   import table
+Lock: ``_lanes_lock`` for the set of lanes, and for dying; held for a few statements, never while calling out.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from binderkit import limits
-from binderkit.driver.tables import Held
+from binderkit.driver.tables import Held, Imports
 from binderkit.driver.unix import frame, handshake, outbox, translate
 from binderkit.driver.unix.credit import Receiving
 from binderkit.driver.unix.frame import HEADER, HEADER_SIZE, PACKET_MAX
@@ -130,8 +129,7 @@ class Peer:
         self._next_lane = 1
         self._lanes_lock = threading.Lock()
         self.outbox = outbox.Outbox(control)
-        self._imports: dict[int, weakref.ref[RemoteProxy]] = {}
-        self._import_lock = threading.Lock()
+        self._imports = Imports(self, self._released)
         self.held: dict[int, Held] = {}
         self.served: dict[int, ServedLane] = {}
         self.muxes: dict[asyncio.AbstractEventLoop, MuxLane] = {}
@@ -551,29 +549,16 @@ class Peer:
 
     def proxy(self, handle: int) -> RemoteProxy:
         """Return the proxy of the peer's object ``handle``, which it just sent us once more."""
-        with self._import_lock:
-            known = self._imports.get(handle)
-            proxy = None if known is None else known()
-            if proxy is None:
-                if len(self._imports) >= limits.MAX_REFERENCES_PER_PEER:
-                    raise ProtocolError(f"the peer made us hold more than {limits.MAX_REFERENCES_PER_PEER} objects")
-                proxy = RemoteProxy(self, handle)
-                self._imports[handle] = weakref.ref(proxy)
-            proxy._received += 1
-        return proxy
+        return self._imports.receive(handle)
 
-    def released(self, handle: int, count: int) -> None:
+    def _released(self, handle: int, count: int) -> None:
         """A proxy died (finalizer: enqueue only)."""
-        if count:
-            self.node.note_released(self, handle, count)
+        self.node.note_released(self, handle, count)
 
     def forget_proxies(self, released: list[tuple[int, int]]) -> None:
         """Tell the peer about proxies that died (monitor, flush)."""
-        with self._import_lock:
-            for handle, _ in released:
-                known = self._imports.get(handle)
-                if known is not None and known() is None:
-                    del self._imports[handle]
+        for handle, _ in released:
+            self._imports.forget(handle)
         for at in range(0, len(released), frame.MAX_PAIRS - 1):
             # The first pair is the fence: releases wait at the receiver until it has read that one-way call.
             part = [(self.oneway.fence, 0), *released[at : at + frame.MAX_PAIRS - 1]]
@@ -581,9 +566,7 @@ class Peer:
 
     def live_proxies(self) -> list[RemoteProxy]:
         """Return the proxies somebody holds."""
-        with self._import_lock:
-            proxies = [known() for known in self._imports.values()]
-        return [proxy for proxy in proxies if proxy is not None]
+        return self._imports.live()
 
     def flush(self) -> None:
         """Send queued releases now."""
@@ -670,7 +653,7 @@ class Peer:
         self.free = []
         # The parent's threads may have held locks at the moment of the fork: nothing of them is used again.
         self._lanes_lock = threading.Lock()
-        self._import_lock = threading.Lock()
+        self._imports = Imports(self, self._released)
         self.outbox = outbox.Outbox(self.control)
         self.outbox.close()
         self.oneway = OnewaySender(self)
