@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
+from binderkit.driver.tables import Export
 from binderkit.driver.unix import frame, handshake
 from binderkit.driver.unix.node import Node
+from binderkit.driver.unix.peer import Peer
 from binderkit.ipc.remote import RemoteObject
 from binderkit.parcel import MessageSequence
 from tests.driver.unix import hostile
@@ -75,3 +79,27 @@ def test_what_is_no_connection_as_an_introduction(victim: Victim) -> None:
         victim.check_usable()
     until(lambda: len(os.listdir("/proc/self/fd")) <= before + 2, "it is closed")
     os.close(null)
+
+
+@pytest.mark.parametrize("node_id", [bytes(16), b"\xff" * 16], ids=["the guest decides", "the owner decides"])
+def test_nothing_overtakes_the_end_of_the_handshake(
+    victim: Victim, monkeypatch: pytest.MonkeyPatch, node_id: bytes
+) -> None:
+    """Another thread finds the peer in the table as soon as it is decided, and opens a lane to it."""
+    grant = victim.node.grant_export
+
+    def lane_first(peer: Peer, export: Export) -> int:
+        peer.open_lane(frame.LANE_SYNC)
+        return grant(peer, export)
+
+    monkeypatch.setattr(victim.node, "grant_export", lane_first)
+    with Hostile(victim, node_id) as peer:
+        peer.hello()
+        if node_id < peer.other:
+            peer.sock.send(frame.encode_control(frame.DECIDE, count=1))
+        kinds = []
+        for _ in range(2):
+            packet, fds = handshake.receive_with_fds(peer.sock, frame.CONTROL_MAX, 1)
+            kinds.append(frame.decode_control(packet).kind)
+            handshake.close_all(fds)
+        assert kinds == [frame.GRANTED, frame.LANE]

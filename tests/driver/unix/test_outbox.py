@@ -31,8 +31,26 @@ def read_all(sock: socket.socket) -> list[bytes]:
             return got
 
 
-def test_messages_wait_in_order_for_a_peer_that_does_not_read(ends: Ends) -> None:
+def begun(sock: socket.socket) -> Outbox:
+    box = Outbox(sock)
+    assert box.begin() == 0
+    return box
+
+
+def test_everything_waits_for_the_end_of_the_handshake(ends: Ends) -> None:
     box = Outbox(ends[0])
+    read, write = os.pipe()
+    assert box.post(b"first", [read]) == 0
+    assert box.post(b"second", []) == 0
+    assert read_all(ends[1]) == []
+    assert box.begin() == 0
+    packet, fds = handshake.receive_with_fds(ends[1], 10, 1)
+    assert (packet, read_all(ends[1])) == (b"first", [b"second"])
+    handshake.close_all([*fds, write])
+
+
+def test_messages_wait_in_order_for_a_peer_that_does_not_read(ends: Ends) -> None:
+    box = begun(ends[0])
     packets = [b"%d" % number for number in range(2000)]
     waiting = [box.post(packet, []) for packet in packets][-1]
     assert 0 < waiting < 2000
@@ -45,7 +63,7 @@ def test_messages_wait_in_order_for_a_peer_that_does_not_read(ends: Ends) -> Non
 
 def test_descriptors_are_closed_once_sent(ends: Ends) -> None:
     read, write = os.pipe()
-    Outbox(ends[0]).post(b"fd", [read])
+    begun(ends[0]).post(b"fd", [read])
     with pytest.raises(OSError, match="Bad file"):
         os.fstat(read)
     packet, fds = handshake.receive_with_fds(ends[1], 10, 1)
@@ -54,7 +72,7 @@ def test_descriptors_are_closed_once_sent(ends: Ends) -> None:
 
 
 def test_what_waits_is_dropped_at_the_end_and_its_descriptors_closed(ends: Ends) -> None:
-    box = Outbox(ends[0])
+    box = begun(ends[0])
     while not box.post(b"x", []):
         pass
     read, write = os.pipe()
@@ -71,7 +89,7 @@ def test_what_waits_is_dropped_at_the_end_and_its_descriptors_closed(ends: Ends)
 def test_a_peer_that_hung_up(ends: Ends) -> None:
     ends[1].close()
     read, write = os.pipe()
-    assert Outbox(ends[0]).post(b"x", [read]) == 0
+    assert begun(ends[0]).post(b"x", [read]) == 0
     with pytest.raises(OSError, match="Bad file"):
         os.fstat(read)
     os.close(write)
@@ -89,7 +107,7 @@ class Interrupting:
 
 
 def test_an_interrupt_behind_the_send_does_not_send_twice(ends: Ends) -> None:
-    box = Outbox(Interrupting(ends[0]))  # type: ignore[arg-type]
+    box = begun(Interrupting(ends[0]))  # type: ignore[arg-type]
     read, write = os.pipe()
     with pytest.raises(KeyboardInterrupt):
         box.post(b"once", [read])

@@ -294,10 +294,11 @@ class Node:
         return peer
 
     def watch_peer(self, peer: Peer) -> None:
-        """Let the monitor read the peer's control connection from now on."""
+        """The handshake is over: the monitor reads the peer's control connection, and what was posted leaves."""
         if peer.pidfd >= 0:
             self.monitor.watch(peer.pidfd, lambda _: self._process_ended(peer))
         self.monitor.watch(peer.control.fileno(), lambda mask: control.read(self, peer, mask))
+        peer.begin()
 
     def _process_ended(self, peer: Peer) -> None:
         """Bury the peer if its pidfd says so: the event may be a former one's, whose descriptor had this number."""

@@ -1,6 +1,7 @@
 """The control connection's sending side: never blocks, keeps the order.
 
-Owns: messages that wait until the peer reads, and their descriptors.
+Owns: messages that wait until the peer reads, and their descriptors. Until the handshake is over everything waits:
+a second thread finds the peer in the table as soon as one side has decided, and nothing may overtake GRANTED.
 
 Lock: ``_lock``, held over one non-blocking send.
 """
@@ -25,24 +26,31 @@ MOST: Final = 4096
 class Outbox:
     """What one control connection has to send."""
 
-    __slots__ = ("_closed", "_lock", "_sock", "_waiting", "starved")
+    __slots__ = ("_begun", "_closed", "_lock", "_sock", "_waiting", "starved")
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._lock = threading.Lock()
         self._waiting: deque[tuple[bytes, list[int]]] = deque()
+        self._begun = False
         self._closed = False
         self.starved = False
         """whether the first message waits for the system (descriptors in flight, memory), not for the peer to read"""
 
     def post(self, packet: bytes, fds: list[int]) -> int:
-        """Send a message, or let it wait; return how many wait. Takes ownership of ``fds``."""
+        """Send a message, or let it wait; return how many wait for the peer to read. Takes ownership of ``fds``."""
         with self._lock:
             if self._closed:
                 for fd in fds:
                     os.close(fd)
                 return 0
             self._waiting.append((packet, fds))
+            return self._flush() if self._begun else 0
+
+    def begin(self) -> int:
+        """The handshake is over: send what waits from now on; return how many are left."""
+        with self._lock:
+            self._begun = True
             return self._flush()
 
     def flush(self) -> int:

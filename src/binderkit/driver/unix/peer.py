@@ -545,6 +545,12 @@ class Peer:
         if left:
             self.node.wants_to_write(self, left > outbox.MOST)
 
+    def begin(self) -> None:
+        """The handshake is over: control messages leave."""
+        left = self.outbox.begin()
+        if left:
+            self.node.wants_to_write(self, left > outbox.MOST)
+
     # --- objects of the peer -----------------------------------------------------------------------
 
     def proxy(self, handle: int) -> RemoteProxy:
