@@ -174,8 +174,14 @@ def run_load(children: Children, threads: int, meanwhile: Callable[[float, Load]
         until(lambda proxy=child.root, least=before + 1000: counted(proxy) >= least, "one-way calls arrive")
 
 
-def settled() -> bool:
-    """Whether nothing but the connections to the children is left."""
+def settled(children: Children) -> bool:
+    """Whether nothing but the connections to the children is left.
+
+    The children collect garbage each time: a handler whose caller gave up may still be running, and the traceback it
+    ends with keeps its arguments in a reference cycle.
+    """
+    for child in children.all():
+        child.root.send_request(service.COLLECT, bk.MessageSequence(), bk.MessageSequence())
     gc.collect()
     node = process.local_node()
     node.flush_released()
@@ -184,13 +190,16 @@ def settled() -> bool:
 
 
 def check_settled(children: Children) -> None:
-    """Fail unless everything is given back; objects in reference cycles of the children's tracebacks too."""
-    for child in children.all():
-        child.root.send_request(service.COLLECT, bk.MessageSequence(), bk.MessageSequence())
+    """Fail unless everything is given back."""
     try:
-        until(settled, "all is given back")
+        until(lambda: settled(children), "all is given back")
     except AssertionError as error:
-        raise AssertionError(f"{error}: {process.local_node().statistics()}") from None
+        reply = bk.MessageSequence()
+        theirs = []
+        for child in children.all():
+            child.root.send_request(service.COLLECT, bk.MessageSequence(), reply)
+            theirs.append(reply.read_string())
+        raise AssertionError(f"{error}: {process.local_node().statistics()}, in the children: {theirs}") from None
 
 
 def test_calls_of_all_kinds_with_timeouts(machine: None, driver: None) -> None:
