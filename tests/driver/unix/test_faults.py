@@ -336,6 +336,117 @@ def test_a_late_reply_to_a_call_back_that_was_given_up(victim: Victim) -> None:
         owner.close()
 
 
+class Interrupted(Exception):
+    """What a signal makes the main thread raise wherever it waits."""
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGUSR1 interrupts the main thread."""
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    former = signal.signal(signal.SIGUSR1, interrupt)
+    yield
+    signal.signal(signal.SIGUSR1, former)
+
+
+def interrupt_main() -> None:
+    """Interrupt the main thread."""
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+
+def test_a_reply_that_comes_while_an_inner_call_waits(victim: Victim, interruptible: None) -> None:
+    """The answer to an outer call back arrives on the lane while its thread is in an inner one: it is kept, not lost.
+
+    Client -> outer handler -> call back -> inner call, given up there by a signal -> the call back returns, while the
+    inner handler still runs on the thread that waits for that very reply, and calls back itself.
+    """
+    gone_on = threading.Event()
+    home = hostile.RemoteObject("tests.IHome")
+
+    def call(proxy: bk.IRemoteObject, code: int) -> int:
+        reply = MessageSequence()
+        proxy.send_request(code, MessageSequence(), reply)
+        return reply.read_int()
+
+    class Relay(hostile.RemoteObject):
+        back: bk.IRemoteObject
+
+        def on_remote_message_request(
+            self, code: int, data: MessageSequence, reply: MessageSequence, option: bk.MessageOption
+        ) -> bool:
+            if code == 1:
+                self.back = data.read_remote_object()
+                reply.write_int(call(self.back, 1) + 1)
+            else:
+                interrupt_main()
+                assert gone_on.wait(WAIT)
+                reply.write_int(call(self.back, 2))
+            return True
+
+    class Home(hostile.RemoteObject):
+        def on_remote_message_request(
+            self, code: int, data: MessageSequence, reply: MessageSequence, option: bk.MessageOption
+        ) -> bool:
+            if code == 1:
+                with pytest.raises(Interrupted):
+                    call(proxy, 2)
+                gone_on.set()
+            reply.write_int(40 + code)
+            reply.write_remote_object(home)
+            return True
+
+    owner = Node(title="relay")
+    owner.become_context(Relay("tests.IRelay"))
+    try:
+        proxy = join(owner, victim.client)
+        for _ in range(5):
+            gone_on.clear()
+            data, reply = MessageSequence(), MessageSequence()
+            data.write_remote_object(Home("tests.IHome"))
+            proxy.send_request(1, data, reply, bk.MessageOption(timeout=WAIT))
+            assert reply.read_int() == 42
+    finally:
+        owner.close()
+
+
+def test_a_call_that_called_back_is_cancelled_when_it_is_given_up(victim: Victim, interruptible: None) -> None:
+    cancelled = threading.Event()
+
+    class Waits(hostile.RemoteObject):
+        def on_remote_message_request(
+            self, code: int, data: MessageSequence, reply: MessageSequence, option: bk.MessageOption
+        ) -> bool:
+            if code == 2:
+                return True
+            data.read_remote_object().send_request(1, MessageSequence(), MessageSequence())
+            interrupt_main()
+            until(bk.IPCSkeleton.is_call_cancelled, "the handler is told that nobody waits")
+            cancelled.set()
+            return True
+
+    class CallsBack(hostile.RemoteObject):
+        def on_remote_message_request(
+            self, code: int, data: MessageSequence, reply: MessageSequence, option: bk.MessageOption
+        ) -> bool:
+            proxy.send_request(2, MessageSequence(), MessageSequence())
+            return True
+
+    owner = Node(title="waits")
+    owner.become_context(Waits("tests.IWaits"))
+    try:
+        proxy = join(owner, victim.client)
+        data = MessageSequence()
+        data.write_remote_object(CallsBack("tests.ICallsBack"))
+        with pytest.raises(Interrupted):
+            proxy.send_request(1, data, MessageSequence())
+        assert cancelled.wait(WAIT)
+    finally:
+        owner.close()
+
+
 # --- the introducing process is killed --------------------------------------------------------------
 
 _INTRODUCER = """

@@ -47,9 +47,11 @@ class ServedLane:
     __slots__ = (
         "begun",
         "context",
+        "early",
         "fd",
         "late",
         "number",
+        "outer",
         "peer",
         "pending",
         "recv",
@@ -84,6 +86,10 @@ class ServedLane:
         self.late: dict[int, MessageSequence] = {}
         """calls back that handlers gave up on this lane: their arguments live until the reply comes, or their
         release would overtake the call"""
+        self.outer: list[int] = []
+        """calls back of the handling thread that wait while it is in an inner one"""
+        self.early: dict[int, tuple[frame.Frame, list[int]]] = {}
+        """replies to those that came all the same: the other side gave the inner one up"""
         self.unsure: translate.Outgoing | None = None
         self.begun: bytes | None = None
         """a frame whose descriptors have not arrived yet"""
@@ -178,10 +184,10 @@ class ServedLane:
         self.workers.arm(self.fd)
 
     def cancel(self, seq: int) -> None:
-        """The caller gave up call ``seq`` (monitor)."""
+        """The caller gave up its call here, and with it all that are nested in it, whatever ``seq`` is (monitor)."""
         context = self.context
         while context is not None:
-            if context.lane is self and context.seq == seq:
+            if context.lane is self:
                 context.cancel()
             context = context.parent
 

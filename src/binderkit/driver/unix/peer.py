@@ -71,7 +71,20 @@ MAX_OUTBOX = 4096
 class Lane:
     """Our end of a lane: what a synchronous call owns until its reply."""
 
-    __slots__ = ("__weakref__", "context", "kept", "late", "number", "recv", "send", "seq", "sock", "unsure")
+    __slots__ = (
+        "__weakref__",
+        "context",
+        "early",
+        "kept",
+        "late",
+        "number",
+        "outer",
+        "recv",
+        "send",
+        "seq",
+        "sock",
+        "unsure",
+    )
     pending = None
     nests = True
     """Whether a call that comes back from the other side may use it."""
@@ -86,6 +99,10 @@ class Lane:
         self.context: CallContext | None = None
         self.late: dict[int, MessageSequence] = {}
         """calls of handlers given up on this lane: their arguments live until the reply comes"""
+        self.outer: list[int] = []
+        """calls of this thread that wait while it is in an inner one"""
+        self.early: dict[int, tuple[frame.Frame, list[int]]] = {}
+        """replies to those that came all the same: the other side gave the inner one up"""
         self.unsure: translate.Outgoing | None = None
         """a message that left or did not: an interrupt came right behind the system call"""
         self.kept: object = None
@@ -249,21 +266,29 @@ class Peer:
                         reply._load(packet[HEADER_SIZE:], None)
                     return
                 if kind == 1:
-                    self._answer_nested(lane, packet)
+                    self._answer_nested(lane, packet, seq)
+                    if seq in lane.early:
+                        early, fds = lane.early.pop(seq)
+                        self._take_in(early, fds, reply)
+                        return
                     continue
             if self._other_packet(lane, packet, seq, reply, deadline):
                 return
 
-    def _answer_nested(self, lane: Any, packet: bytes) -> None:
-        """Handle a call that came back while this thread waits for its own."""
-        while True:
-            try:
-                answer(self, lane, packet)
-                return
-            except Incomplete:
-                continue  # our end of a served lane wakes up every PARK_TIME; its descriptors are a moment away
-            except OSError as error:
-                raise self.broken(error) from None
+    def _answer_nested(self, lane: Any, packet: bytes, seq: int) -> None:
+        """Handle a call that came back while this thread waits for the reply to its own, ``seq``."""
+        lane.outer.append(seq)
+        try:
+            while True:
+                try:
+                    answer(self, lane, packet)
+                    return
+                except Incomplete:
+                    continue  # our end of a served lane wakes up every PARK_TIME; its descriptors are a moment away
+        except OSError as error:
+            raise self.broken(error) from None
+        finally:
+            lane.outer.pop()
 
     def _other_packet(self, lane: Any, packet: bytes, seq: int, reply: MessageSequence, deadline: float | None) -> bool:
         """Handle what is not a plain reply to ``seq``; return whether the wait is over.
@@ -285,17 +310,36 @@ class Peer:
             raise Answered(error) from None
         if got.freed:
             self.slots.given_back(got.freed - 1)
+        if got.kind == frame.REPLY and got.seq in lane.outer and got.seq not in lane.early:
+            # The other side gave up the call this thread is handling and went on: kept for when we are back there.
+            lane.early[got.seq] = got, fds
+            return False
         if got.kind != frame.REPLY or got.seq != seq:
             # The late reply of a nested call that timed out on this lane.
             lane.late.pop(got.seq, None)
             translate.dispose(self, got, fds)
             return False
+        self._take_in(got, fds, reply)
+        return True
+
+    def _take_in(self, got: frame.Frame, fds: list[int], reply: MessageSequence) -> None:
+        """Load the reply that was waited for.
+
+        Raises:
+            Answered: the call failed at the other side.
+        """
         if got.flags & frame.FLAG_FAILED:
             translate.dispose(self, got, fds)
             raise Answered(failure(got))
         data, objects = translate.accept(self, got, fds)
         reply._load(data, objects)
-        return True
+
+    def dispose_early(self, lane: Any, seq: int | None) -> bool:
+        """The call ``seq`` (None: each) was given up though its reply is there; return whether it is."""
+        unread = [lane.early.pop(number) for number in list(lane.early) if seq in (None, number)]
+        for got, fds in unread:
+            translate.dispose(self, got, fds)
+        return bool(unread)
 
     def send_general(
         self,
@@ -395,7 +439,7 @@ class Peer:
             raise failed.error from None
         except BaseException as error:
             if own is None:
-                if lane is not None and seq:
+                if lane is not None and seq and not self.dispose_early(lane, seq):
                     lane.late[seq] = data
                     if len(lane.late) > limits.MAX_LANES_PER_PEER:
                         del lane.late[next(iter(lane.late))]
@@ -420,6 +464,7 @@ class Peer:
 
     def _give_up(self, lane: Lane, data: MessageSequence, error: BaseException) -> BaseException:
         """A call ended without its reply (timeout, interrupt, broken lane): the lane is not used again."""
+        self.dispose_early(lane, None)
         if isinstance(error, DeadObjectError):
             lane.sock.close()
         else:
