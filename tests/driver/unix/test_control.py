@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -164,10 +165,10 @@ def test_a_cancel_reaches_the_handler(victim: Victim) -> None:
         def given_up() -> list[bool]:
             return [context.cancelled for context in seen_by(victim).served[1].contexts()]
 
-        peer.post(frame.CANCEL, (9, 4), (1, 3))
+        peer.post(frame.CANCEL, (9, 4))
         in_step(peer)
-        assert given_up() == [False], "neither another lane nor another call"
-        peer.post(frame.CANCEL, (1, 4))
+        assert given_up() == [False], "another lane"
+        peer.post(frame.CANCEL, (1, 7))  # the number of a call nested in it: the lane is given up whole
         in_step(peer)
         assert given_up() == [True]
         victim.service.gate.set()
@@ -290,3 +291,24 @@ def test_what_waits_is_sent_when_there_is_room_and_only_then(victim: Victim) -> 
         assert got == list(range(count + 1)), "nothing lost, in order"
         in_step(peer)
         until(lambda: seen.outbox.flush() == 0, "nothing waits")
+
+
+def test_what_is_posted_while_the_monitor_sends_the_rest_is_waited_for(
+    victim: Victim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread finds the socket full again right after the monitor emptied the outbox: its wish must not get lost."""
+    with Hostile(victim) as peer:
+        peer.shake()
+        seen = seen_by(victim)
+        asked: list[int] = []
+        monkeypatch.setattr(victim.node.monitor, "change", lambda fd, events: asked.append(events))
+        send = seen.outbox.flush
+
+        def flush_and_post() -> int:
+            left = send()
+            victim.node.wants_to_write(seen, False)
+            return left
+
+        monkeypatch.setattr(type(seen.outbox), "flush", lambda outbox: flush_and_post())
+        victim.node.send_waiting(seen)
+        assert asked[-1] & select.EPOLLOUT

@@ -124,6 +124,32 @@ def test_what_a_late_reply_carries_is_released(victim: Victim) -> None:
         assert frame.decode_pairs(owner.receive(frame.RELEASE))[1:] == [(77, 1)]
 
 
+def test_a_reply_whose_descriptors_miss_the_deadline_is_released(victim: Victim) -> None:
+    with HostileOwner(victim.client) as owner:
+        attempt = Attempt(lambda: send(owner, timeout=0.2))
+        lane, got = owner.next_call()
+        data = [Entry(0, frame.OBJ_EXPORT, -1, 78, 0), Entry(24, frame.OBJ_FD, 0, 0, 0)]
+        lane.send(reply_to(got, RECORD * 2, data, fds=1))
+        assert isinstance(attempt.over().error, CallTimeoutError)
+        assert frame.decode_pairs(owner.receive(frame.RELEASE))[1:] == [(78, 1)]
+        lane.close()
+    until(lambda: victim.client.statistics()["orphans"] == 0, "the lane ends with its owner")
+
+
+def test_a_call_back_whose_descriptors_do_not_come_ends_at_the_deadline(victim: Victim) -> None:
+    with HostileOwner(victim.client) as owner:
+        mine = RemoteObject("test.IMine")
+        attempt = Attempt(lambda: send(owner, mine, timeout=0.2))
+        lane, got = owner.next_call()
+        (handle,) = (entry.id for entry in got.entries)
+        rows = [Entry(0, frame.OBJ_EXPORT, -1, 79, 0), Entry(24, frame.OBJ_FD, 0, 0, 0)]
+        lane.send(frame.encode(frame.CALL, 0, 1, handle, 1, 0, 1, 0, RECORD * 2, rows, 1))
+        assert isinstance(attempt.over().error, CallTimeoutError)
+        assert frame.decode_pairs(owner.receive(frame.RELEASE))[1:] == [(79, 1)]
+        lane.close()
+    until(lambda: victim.client.statistics()["orphans"] == 0, "the lane ends with its owner")
+
+
 def test_a_late_reply_that_announces_descriptors_and_sends_none_blocks_nobody(victim: Victim) -> None:
     with HostileOwner(victim.client) as owner:
         attempt = Attempt(lambda: send(owner, timeout=0.02))

@@ -347,11 +347,12 @@ class Node:
     def send_waiting(self, peer: Peer) -> None:
         """Send the control messages that wait; when again, depends on what the rest waits for (monitor)."""
         self._unsent.discard(peer)
+        # Before the look at what waits: whoever posts from now on, and finds the socket full, asks for more itself.
+        self.monitor.change(peer.control.fileno(), select.EPOLLIN)
         if peer.outbox.flush() == 0:
-            self.monitor.change(peer.control.fileno(), select.EPOLLIN)
-        elif peer.outbox.starved:
+            return
+        if peer.outbox.starved:
             self._unsent.add(peer)
-            self.monitor.change(peer.control.fileno(), select.EPOLLIN)
             self.monitor.stir()
         else:
             self.monitor.change(peer.control.fileno(), select.EPOLLIN | select.EPOLLOUT)

@@ -266,7 +266,7 @@ class Peer:
                         reply._load(packet[HEADER_SIZE:], None)
                     return
                 if kind == 1:
-                    self._answer_nested(lane, packet, seq)
+                    self._answer_nested(lane, packet, seq, deadline)
                     if seq in lane.early:
                         early, fds = lane.early.pop(seq)
                         self._take_in(early, fds, reply)
@@ -275,8 +275,14 @@ class Peer:
             if self._other_packet(lane, packet, seq, reply, deadline):
                 return
 
-    def _answer_nested(self, lane: Any, packet: bytes, seq: int) -> None:
+    def _answer_nested(self, lane: Any, packet: bytes, seq: int, deadline: float | None) -> None:
         """Handle a call that came back while this thread waits for the reply to its own, ``seq``."""
+        if deadline is not None and _unpack(packet)[10]:
+            try:
+                translate.wait_readable(lane.sock, deadline)  # for the descriptors it announces
+            except BaseException:
+                translate.dispose_lost(self, frame.decode(packet))
+                raise
         lane.outer.append(seq)
         try:
             while True:
@@ -308,6 +314,10 @@ class Peer:
             if got.kind != frame.REPLY or got.seq != seq:
                 return False
             raise Answered(error) from None
+        except BaseException:
+            # The deadline, or an interrupt, came before the descriptors: nobody else will ever see this frame.
+            translate.dispose_lost(self, got)
+            raise
         if got.freed:
             self.slots.given_back(got.freed - 1)
         if got.kind == frame.REPLY and got.seq in lane.outer and got.seq not in lane.early:
