@@ -10,6 +10,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -221,6 +222,26 @@ def test_a_peer_that_does_not_read_its_control_connection(
 
 
 # --- quotas ------------------------------------------------------------------------------------------
+
+
+def test_a_peer_buried_before_it_is_watched_stays_buried(victim: Victim) -> None:
+    """The guest's thread ends the handshake, the monitor saw the other process end: whoever comes first."""
+    peer: Any = victim.proxy._connection
+    victim.client.bury(peer, "says the test")
+    victim.client.watch_peer(peer)
+    assert peer.is_dead
+    assert victim.client.statistics()["peers"] == 0
+
+
+def test_burying_a_former_peer_again_leaves_its_successor_alone(victim: Victim) -> None:
+    """A process that was disconnected may be introduced anew, with the same node id."""
+    former: Any = victim.proxy._connection
+    victim.client.bury(former, "says the test")
+    until(lambda: victim.node.statistics()["peers"] == 0, "the other side knows")
+    again = join(victim.node, victim.client)
+    victim.client.bury(former, "says the test, twice")
+    assert victim.client.statistics()["peers"] == 1
+    add_one(again)
 
 
 def test_too_many_processes(victim: Victim, monkeypatch: pytest.MonkeyPatch) -> None:

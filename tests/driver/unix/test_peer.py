@@ -8,6 +8,7 @@ import select
 import socket
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -122,6 +123,22 @@ def test_what_a_late_reply_carries_is_released(victim: Victim) -> None:
         assert os.read(read, 1) == b"", "the descriptor was closed at the other end"
         os.close(read)
         assert frame.decode_pairs(owner.receive(frame.RELEASE))[1:] == [(77, 1)]
+
+
+def test_a_lane_that_comes_back_to_a_dead_peer_is_closed(victim: Victim) -> None:
+    with HostileOwner(victim.client) as owner:
+        attempt = Attempt(lambda: send(owner))
+        lane, got = owner.next_call()
+        lane.send(reply_to(got, int_bytes(1)))
+        assert attempt.over().error is None
+        connection: Any = owner.proxy._connection
+        mine = connection.free.pop()
+        lane.close()
+    until(lambda: connection not in victim.client._peers.values(), "the owner is buried")
+    until(lambda: connection.lane_count == 0, "its lanes are gone")
+    connection.free.append(mine)
+    assert mine.sock.fileno() == -1
+    assert not connection.free
 
 
 def test_a_reply_whose_descriptors_miss_the_deadline_is_released(victim: Victim) -> None:

@@ -295,9 +295,13 @@ class Node:
 
     def watch_peer(self, peer: Peer) -> None:
         """The handshake is over: the monitor reads the peer's control connection, and what was posted leaves."""
-        if peer.pidfd >= 0:
-            self.monitor.watch(peer.pidfd, lambda _: self._process_ended(peer))
-        self.monitor.watch(peer.control.fileno(), lambda mask: control.read(self, peer, mask))
+        with self._peers_lock:
+            # In one piece: as soon as one of the two is watched, the monitor may bury the peer and close both.
+            if self._peers.get((peer.caller.pid, peer.node_id)) is not peer:
+                return
+            self.monitor.watch(peer.control.fileno(), lambda mask: control.read(self, peer, mask))
+            if peer.pidfd >= 0:
+                self.monitor.watch(peer.pidfd, lambda _: self._process_ended(peer))
         peer.begin()
 
     def _process_ended(self, peer: Peer) -> None:
@@ -481,9 +485,11 @@ class Node:
 
     def bury(self, peer: Peer, reason: str) -> None:
         """The peer is gone: once, for whatever reason."""
+        key = (peer.caller.pid, peer.node_id)
         with self._peers_lock:
-            if self._peers.pop((peer.caller.pid, peer.node_id), None) is not peer:
-                return
+            if self._peers.get(key) is not peer:
+                return  # it was, and the same process may be connected anew
+            del self._peers[key]
         self.monitor.forget(peer.control.fileno())
         if peer.pidfd >= 0:
             self.monitor.forget(peer.pidfd)

@@ -109,7 +109,7 @@ class Lane:
         """arguments of a call that was given up: they live until its reply comes"""
 
     def __del__(self) -> None:
-        # A lane that came back just when its peer died, or that an interrupt made nobody's own.
+        # A lane that an interrupt made nobody's own.
         self.sock.close()
 
     def drained(self, *, answered: bool) -> None:
@@ -125,6 +125,17 @@ class Lane:
     def later_done(self, context: CallContext) -> None:
         """The coroutine has replied."""
         self.context = None
+
+
+class _NoMore(list[Lane]):
+    """The free lanes of a dead peer: none, and one that comes back is closed.
+
+    Left to the garbage collector, its socket could be finalized before the lane, which would be a ResourceWarning.
+    """
+
+    def append(self, lane: Lane) -> None:
+        """Close a lane whose call ended just when its peer died."""
+        lane.sock.close()
 
 
 class Peer:
@@ -679,8 +690,10 @@ class Peer:
             self.death_reason = reason
             lanes, self._lanes = list(self._lanes), weakref.WeakSet()
         self.outbox.close()
-        idle = set(self.free)
-        self.free.clear()
+        # First: a lane that comes back from now on is closed.
+        former, self.free = self.free, _NoMore()
+        idle = set(former)
+        former.clear()
         for lane in lanes:
             if lane in idle:
                 lane.sock.close()
