@@ -347,8 +347,8 @@ class Attempt(threading.Thread):
         except BaseException as error:
             self.error = error
 
-    def over(self) -> Attempt:
+    def over(self, seconds: float = WAIT) -> Attempt:
         """Wait for the end."""
-        self.join(WAIT)
+        self.join(seconds)
         assert not self.is_alive(), "the call hangs"
         return self

@@ -141,30 +141,39 @@ def test_a_lane_that_comes_back_to_a_dead_peer_is_closed(victim: Victim) -> None
     assert not connection.free
 
 
-def test_a_reply_whose_descriptors_miss_the_deadline_is_released(victim: Victim) -> None:
+def test_a_reply_whose_descriptors_miss_the_deadline_is_taken(victim: Victim) -> None:
+    """A lane left between a frame and its descriptors could not be used any more."""
     with HostileOwner(victim.client) as owner:
-        attempt = Attempt(lambda: send(owner, timeout=0.2))
+        attempt = Attempt(lambda: send(owner, timeout=0.1))
         lane, got = owner.next_call()
-        data = [Entry(0, frame.OBJ_EXPORT, -1, 78, 0), Entry(24, frame.OBJ_FD, 0, 0, 0)]
-        lane.send(reply_to(got, RECORD * 2, data, fds=1))
-        assert isinstance(attempt.over().error, CallTimeoutError)
-        assert frame.decode_pairs(owner.receive(frame.RELEASE))[1:] == [(78, 1)]
-        lane.close()
-    until(lambda: victim.client.statistics()["orphans"] == 0, "the lane ends with its owner")
+        lane.send(reply_to(got, RECORD, [Entry(0, frame.OBJ_FD, 0, 0, 0)], fds=1))
+        with pytest.raises(AssertionError, match="the call hangs"):
+            attempt.over(0.3)
+        with open(os.devnull) as file:
+            socket.send_fds(lane, [frame.FDS_FOLLOW], [file.fileno()])
+        result = attempt.over().result
+        assert isinstance(result, MessageSequence)
+        os.close(result.read_file_descriptor())
+        result.reclaim()
 
 
-def test_a_call_back_whose_descriptors_do_not_come_ends_at_the_deadline(victim: Victim) -> None:
+@pytest.mark.parametrize("kind", [frame.REPLY, frame.CALL])
+def test_descriptors_that_never_come_end_the_connection(
+    victim: Victim, warns: Warns, monkeypatch: pytest.MonkeyPatch, kind: int
+) -> None:
     with HostileOwner(victim.client) as owner:
-        mine = RemoteObject("test.IMine")
-        attempt = Attempt(lambda: send(owner, mine, timeout=0.2))
+        monkeypatch.setattr(limits, "HANDSHAKE_WAIT", 0.1)
+        attempt = Attempt(lambda: send(owner, RemoteObject("test.IMine")))
         lane, got = owner.next_call()
         (handle,) = (entry.id for entry in got.entries)
-        rows = [Entry(0, frame.OBJ_EXPORT, -1, 79, 0), Entry(24, frame.OBJ_FD, 0, 0, 0)]
-        lane.send(frame.encode(frame.CALL, 0, 1, handle, 1, 0, 1, 0, RECORD * 2, rows, 1))
-        assert isinstance(attempt.over().error, CallTimeoutError)
-        assert frame.decode_pairs(owner.receive(frame.RELEASE))[1:] == [(79, 1)]
+        rows = [Entry(0, frame.OBJ_FD, 0, 0, 0)]
+        seq = got.seq if kind == frame.REPLY else 1
+        lane.send(frame.encode(kind, 0, seq, handle, 1, 0, 1, 0, RECORD, rows, 1))
+        assert isinstance(attempt.over().error, ProtocolError)
+        warns("did not come within 0.1 s")
+        until(owner.proxy.is_object_dead, "the owner is disconnected")
         lane.close()
-    until(lambda: victim.client.statistics()["orphans"] == 0, "the lane ends with its owner")
+    victim.check_usable()
 
 
 def test_a_late_reply_that_announces_descriptors_and_sends_none_blocks_nobody(victim: Victim) -> None:

@@ -277,22 +277,22 @@ class Peer:
                         reply._load(packet[HEADER_SIZE:], None)
                     return
                 if kind == 1:
-                    self._answer_nested(lane, packet, seq, deadline)
+                    self._answer_nested(lane, packet, seq)
                     if seq in lane.early:
                         early, fds = lane.early.pop(seq)
                         self._take_in(early, fds, reply)
                         return
                     continue
-            if self._other_packet(lane, packet, seq, reply, deadline):
+            if self._other_packet(lane, packet, seq, reply):
                 return
 
-    def _answer_nested(self, lane: Any, packet: bytes, seq: int, deadline: float | None) -> None:
+    def _answer_nested(self, lane: Any, packet: bytes, seq: int) -> None:
         """Handle a call that came back while this thread waits for the reply to its own, ``seq``."""
-        if deadline is not None and _unpack(packet)[10]:
+        if _unpack(packet)[10]:
             try:
-                translate.wait_readable(lane.sock, deadline)  # for the descriptors it announces
-            except BaseException:
-                translate.dispose_lost(self, frame.decode(packet))
+                translate.await_announced(lane.sock)
+            except ProtocolError as error:
+                self.node.disconnect(self, str(error))
                 raise
         lane.outer.append(seq)
         try:
@@ -307,7 +307,7 @@ class Peer:
         finally:
             lane.outer.pop()
 
-    def _other_packet(self, lane: Any, packet: bytes, seq: int, reply: MessageSequence, deadline: float | None) -> bool:
+    def _other_packet(self, lane: Any, packet: bytes, seq: int, reply: MessageSequence) -> bool:
         """Handle what is not a plain reply to ``seq``; return whether the wait is over.
 
         Raises:
@@ -315,7 +315,7 @@ class Peer:
         """
         got = frame.decode(packet)
         try:
-            fds = translate.await_fds(lane.sock, got, deadline)
+            fds = translate.await_fds(lane.sock, got)
         except ConnectionError as error:
             raise self.broken(error) from None
         except DescriptorError as error:
@@ -325,9 +325,12 @@ class Peer:
             if got.kind != frame.REPLY or got.seq != seq:
                 return False
             raise Answered(error) from None
+        except ProtocolError as error:
+            self.node.disconnect(self, str(error))
+            raise
         except BaseException:
-            # The deadline, or an interrupt, came before the descriptors: nobody else will ever see this frame.
-            translate.dispose_lost(self, got)
+            # An interrupt: the lane must not be left between a frame and its descriptors, nor the frame's references.
+            translate.dispose(self, got, translate.await_fds(lane.sock, got))
             raise
         if got.freed:
             self.slots.given_back(got.freed - 1)

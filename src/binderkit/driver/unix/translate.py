@@ -278,19 +278,33 @@ def receive_fds(sock: socket.socket, got: Frame) -> list[int]:
     return fds
 
 
-def await_fds(sock: socket.socket, got: Frame, deadline: float | None) -> list[int]:
-    """As ``receive_fds``, for a thread that waits for the reply anyway: until ``deadline`` (None: for ever).
+def await_fds(sock: socket.socket, got: Frame) -> list[int]:
+    """As ``receive_fds``, for a thread that waits on the lane anyway.
+
+    Not only until the call's deadline: a lane left between a frame and its descriptors could not be used any more.
 
     Raises:
-        CallTimeoutError: the deadline passed.
+        ProtocolError: they do not come.
     """
+    if got.fds:
+        await_announced(sock)
     while True:
-        if got.fds and deadline is not None:
-            wait_readable(sock, deadline)
         try:
             return receive_fds(sock, got)
         except Incomplete:
             continue  # our end of a served lane wakes up every PARK_TIME
+
+
+def await_announced(sock: socket.socket) -> None:
+    """Return when the descriptors that a frame announced are there to be received.
+
+    Raises:
+        ProtocolError: they do not come.
+    """
+    try:
+        wait_readable(sock, time.monotonic() + limits.HANDSHAKE_WAIT)
+    except CallTimeoutError:
+        raise ProtocolError(f"descriptors were announced and did not come within {limits.HANDSHAKE_WAIT} s") from None
 
 
 def wait_readable(sock: socket.socket, deadline: float) -> None:
