@@ -11,7 +11,6 @@ import os
 import runpy
 import signal
 import sys
-import threading
 from typing import Any
 
 
@@ -38,22 +37,22 @@ def main(arguments: list[str]) -> int:
         paper.seek(0)
         order = json.load(paper)
     sys.path[:] = order["path"]
+    from binderkit.driver.unix.ending import Ending
     from binderkit.driver.unix.handshake import adopt
     from binderkit.process import local_node, shutdown
 
-    over = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: over.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when its children end
-    sock = adopt(fd)
-    parent = os.getppid()
-    root = load(order["root"])(*order["args"])
-    node = local_node()
-    node.on_peer_death(lambda peer: over.set() if peer.caller.pid == parent else None)
-    node.become_context(root)
-    node.serve_root(sock)
-    del root
-    over.wait()
-    shutdown()
+    with Ending() as ending:
+        sock = adopt(fd)
+        parent = os.getppid()
+        root = load(order["root"])(*order["args"])
+        node = local_node()
+        node.on_peer_death(lambda peer: ending.come() if peer.caller.pid == parent else None)
+        node.become_context(root)
+        node.serve_root(sock)
+        del root
+        ending.wait()
+        shutdown()
     return 0
 
 

@@ -12,11 +12,11 @@ import logging
 import os
 import signal
 import sys
-import threading
 from pathlib import Path
 
 from binderkit import process
 from binderkit.driver.unix import rendezvous
+from binderkit.driver.unix.ending import Ending
 from binderkit.errors import IpcError
 from binderkit.samgr.policy import FILE_NAME, Policy
 from binderkit.samgr.service import SystemAbilityManager
@@ -41,9 +41,7 @@ def run(policy_file: Path | None = None, ready_fd: int | None = None) -> None:
     directory = rendezvous.runtime_dir()
     policy = _policy(policy_file, directory)
     # Handlers and not sigwait: blocked signals would be inherited by whatever this process starts.
-    over = threading.Event()
-    before = {number: signal.signal(number, lambda *_: over.set()) for number in _END_SIGNALS}
-    try:
+    with Ending(_END_SIGNALS) as ending:
         end = rendezvous.serve_context(process.local_node(), SystemAbilityManager(policy), admission=policy.admission)
         try:
             path = directory / rendezvous.SOCKET
@@ -52,13 +50,10 @@ def run(policy_file: Path | None = None, ready_fd: int | None = None) -> None:
                 os.write(ready_fd, b"R")
                 os.close(ready_fd)
             _log.info("SAMgr listens in %s (pid %d)", directory, os.getpid())
-            _wait(over, path, ours)
+            _wait(ending, path, ours)
         finally:
             end()
             process.shutdown()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     _log.info("SAMgr ended")
 
 
@@ -69,8 +64,8 @@ def _policy(policy_file: Path | None, directory: Path) -> Policy:
     return Policy.load(path) if path.exists() else Policy()
 
 
-def _wait(over: threading.Event, path: Path, ours: os.stat_result) -> None:
-    while not over.wait(_LOOK_INTERVAL):
+def _wait(ending: Ending, path: Path, ours: os.stat_result) -> None:
+    while not ending.wait(_LOOK_INTERVAL):
         try:
             now = os.stat(path)
         except FileNotFoundError:
