@@ -219,7 +219,7 @@ def test_with_processes_killed_at_any_time(machine: None, driver: None) -> None:
             children.replace(dice)
             kills += 1
             load.step()
-        assert kills > 3
+        assert kills, "the test kills nobody"
 
     children = Children(3)
     try:
