@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import threading
 import time
@@ -150,6 +151,18 @@ def test_stop_cancels_what_still_runs() -> None:
     handler_loop.stop()
     assert hanging.cancelled.is_set()
     assert isinstance(outcome.wait()[1], CallCancelledError)
+
+
+def test_a_coroutine_cancelled_before_its_first_step_is_ended() -> None:
+    outcome, gate = Outcome(), threading.Event()
+    loop = handler_loop.handler_loop()
+    coroutine = fail()
+    loop.call_soon_threadsafe(gate.wait, WAIT)
+    handler_loop.start(coroutine, context(), outcome)
+    loop.call_soon_threadsafe(lambda: [task.cancel() for task in asyncio.all_tasks(loop)])
+    gate.set()
+    assert isinstance(outcome.wait()[1], CallCancelledError)
+    assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
 
 
 def test_a_call_given_up_after_the_loop_was_closed_is_no_error() -> None:

@@ -21,6 +21,7 @@ from binderkit.errors import (
     ERR_UNKNOWN_TRANSACTION,
     ERR_WAIT_REPLY_TIMEOUT,
     CallCancelledError,
+    InterfaceMismatchError,
     IpcError,
     QuotaError,
     RefusedError,
@@ -87,7 +88,7 @@ def failure_of(stub: RemoteObject | None, error: BaseException) -> Failure:
         # Nobody waits any more, or the deadline passed here a moment before it does at the caller.
         return Failure(ERR_WAIT_REPLY_TIMEOUT, "", "the handler stopped because the deadline passed", "")
     text = _text(error)
-    if isinstance(error, (RefusedError, UnknownTransactionError, QuotaError)):
+    if isinstance(error, (RefusedError, UnknownTransactionError, QuotaError, InterfaceMismatchError)):
         return Failure(error.code, "", text, "")
     own_code = isinstance(error, IpcError) and not isinstance(error, TransactionError)
     status = error.code if own_code else ERR_UNKNOWN_TRANSACTION  # type: ignore[attr-defined]

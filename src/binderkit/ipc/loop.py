@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import CancelledError
 from typing import Any
 
@@ -69,8 +69,16 @@ def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.gather(*tasks, return_exceptions=True).add_done_callback(lambda _: loop.stop())
 
 
-async def _as_coroutine(awaitable: Awaitable[Any]) -> Any:
+async def _awaiting(awaitable: Awaitable[Any]) -> Any:
     return await awaitable
+
+
+def _as_coroutine(awaitable: Awaitable[Any]) -> Coroutine[Any, Any, Any]:
+    """Return a coroutine that a task can run.
+
+    A coroutine as it is: a task cancelled before its first step ends it, but not one that is inside another.
+    """
+    return awaitable if isinstance(awaitable, Coroutine) else _awaiting(awaitable)
 
 
 def _cancel(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from binderkit import limits
 from binderkit.errors import OnlyProxyPermittedError, ParamTypeError, ParamValueError, UnknownTransactionError
@@ -25,8 +25,9 @@ HandlerResult: TypeAlias = bool | Awaitable[bool]
 Handler = Callable[..., HandlerResult]
 
 
-class IRemoteBroker(ABC):
-    """Something that has a remote object behind it (reference 1.7)."""
+@runtime_checkable
+class IRemoteBroker(Protocol):
+    """Something that has a remote object behind it (reference 1.7): whatever has ``as_object``."""
 
     @abstractmethod
     def as_object(self) -> IRemoteObject:
