@@ -39,6 +39,7 @@ def main(arguments: list[str]) -> int:
     sys.path[:] = order["path"]
     from binderkit.driver.unix.ending import Ending
     from binderkit.driver.unix.handshake import adopt
+    from binderkit.ipc.remote import RemoteObject
     from binderkit.process import local_node, shutdown
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when its children end
@@ -48,7 +49,7 @@ def main(arguments: list[str]) -> int:
         root = load(order["root"])(*order["args"])
         node = local_node()
         node.on_peer_death(lambda peer: ending.come() if peer.caller.pid == parent else None)
-        node.become_context(root)
+        node.become_context(root if isinstance(root, RemoteObject) else root.as_object())
         node.serve_root(sock)
         del root
         ending.wait()

@@ -7,7 +7,8 @@ recognises it. The *type* says who is to blame:
     IpcError
     ├── ParamError                     401  we passed something that cannot work
     │   ├── ParamTypeError             401  (also a TypeError)
-    │   └── ParamValueError            401  (also a ValueError)
+    │   ├── ParamValueError            401  (also a ValueError)
+    │   └── IdlError                   401  an IDL file breaks a rule of the language; shows where
     ├── AshmemError                         shared memory
     │   ├── MmapError                  1900001
     │   ├── ProtectionError            1900002
@@ -31,6 +32,8 @@ recognises it. The *type* says who is to blame:
     │   ├── QuotaError                 29201    somebody's budget is used up
     │   ├── InvalidCodeError           204      a transaction code outside the allowed range
     │   ├── UnknownTransactionError    305      the stub does not know this code
+    │   │   └── UnknownMethodError     305      the service's contract has no such method
+    │   ├── InterfaceMismatchError     1        the object does not have this interface, or not in this version
     │   └── RemoteError                4        the handler failed; carries its type name and text
     ├── ProtocolError                  601      the peer broke the protocol; it was disconnected
     ├── ForkedError                    10       used in a forked child
@@ -53,6 +56,8 @@ __all__ = [
     "DeadObjectError",
     "DescriptorError",
     "ForkedError",
+    "IdlError",
+    "InterfaceMismatchError",
     "InvalidCodeError",
     "InvalidObjectError",
     "IpcError",
@@ -76,11 +81,13 @@ __all__ = [
     "ServiceNotFoundError",
     "TooBigError",
     "TransactionError",
+    "UnknownMethodError",
     "UnknownTransactionError",
 ]
 
 # Native result codes that travel in replies (reference 1.10).
 ERR_NONE: Final = 0
+ERR_TRANSACTION_FAILED: Final = 1
 ERR_UNKNOWN_TRANSACTION: Final = 4
 ERR_INVALID_STATE: Final = 10
 ERR_INVALID_CODE: Final = 204
@@ -119,6 +126,33 @@ class ParamTypeError(ParamError, TypeError):
 
 class ParamValueError(ParamError, ValueError):
     """An argument out of range or too long (401)."""
+
+
+class IdlError(ParamError):
+    """An IDL file, or a contract that is to become one, breaks a rule of the language (401).
+
+    Attributes:
+        reason: what is wrong, what was expected and what to do, in one sentence.
+        file: the file's name; "" when there is none (a contract that is to become IDL).
+        line, column: where, counted from 1; 0 when there is no place in a file.
+        text: the offending line, without its end.
+    """
+
+    def __init__(self, reason: str, *, file: str = "", line: int = 0, column: int = 0, text: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.file = file
+        self.line = line
+        self.column = column
+        self.text = text
+
+    def __str__(self) -> str:
+        """Return file:line:column, the reason, and below it the line with a caret under the place."""
+        if not self.line:
+            return f"{self.file}: {self.reason}" if self.file else self.reason
+        # Tabs stay tabs in front of the caret, so that it stands under its character in every terminal.
+        indent = "".join("\t" if character == "\t" else " " for character in self.text[: self.column - 1])
+        return f"{self.file}:{self.line}:{self.column}: {self.reason}\n    {self.text}\n    {indent}^"
 
 
 class AshmemError(IpcError):
@@ -253,6 +287,16 @@ class UnknownTransactionError(TransactionError):
     code = ERR_STUB_UNKNOWN_TRANSACTION
 
 
+class UnknownMethodError(UnknownTransactionError):
+    """The service's version of the contract has no such method (305)."""
+
+
+class InterfaceMismatchError(TransactionError):
+    """The object does not have this interface, or has an older version of it (1)."""
+
+    code = ERR_TRANSACTION_FAILED
+
+
 class RemoteError(TransactionError):
     """The handler failed. What happened there is text; nothing of it is executed or imported here.
 
@@ -313,6 +357,7 @@ _BY_STATUS: Final[dict[int, type[TransactionError]]] = {
     ERR_DEAD_OBJECT: DeadObjectError,
     ERR_WAIT_REPLY_TIMEOUT: CallTimeoutError,
     ERR_STUB_REFUSED: RefusedError,
+    ERR_TRANSACTION_FAILED: InterfaceMismatchError,
     ERR_FAILED_REPLY: QuotaError,
     ERR_INVALID_CODE: InvalidCodeError,
     ERR_STUB_UNKNOWN_TRANSACTION: UnknownTransactionError,

@@ -17,6 +17,28 @@ MAX_TRANSACTION: Final = 200 * KIB
 """Bytes of data in one on-device transaction; above: Ashmem or raw data (reference 0, C1)."""
 MAX_STRING_UNITS: Final = 40_960
 """A string or interface token must be shorter than this many UTF-16 units (reference 1.2)."""
+MAX_DESCRIPTION: Final = 4 * MIB
+"""Bytes of an object's description of itself that are read (own choice)."""
+# What one interface may have in such a description (own choices, far above what people write):
+MAX_DESCRIBED_METHODS: Final = 4096
+"""Methods; as many properties, and interfaces it extends."""
+MAX_DESCRIBED_PARAMETERS: Final = 255
+"""Parameters of a method; also its exceptions, the parts of a tuple or union, the values of a literal."""
+MAX_DESCRIBED_TYPES: Final = 4096
+MAX_DESCRIBED_FIELDS: Final = 1024
+"""Fields of a struct."""
+MAX_DESCRIBED_MEMBERS: Final = 8192
+"""Members of an enum."""
+MAX_DESCRIBED_NESTING: Final = 32
+"""Levels of a type such as list[list[int]]; recursive types refer to themselves by name and need none."""
+MAX_DESCRIBED_TEXT: Final = 64 * KIB
+"""Characters of a doc."""
+MAX_DESCRIBED_WORD: Final = 1000
+"""Characters of a name, or of a literal's value."""
+MAX_EMPTY_PARTS: Final = 4
+"""Parts of a described tuple or struct that take no bytes: many would make few bytes expand to many values."""
+MAX_ELEMENTS: Final = 102_400
+"""Elements of one list, set or map of a typed call (reference 5.5)."""
 MAX_RAW_DATA: Final = 128 * MIB
 """Bytes of one raw data block (reference 1.4)."""
 RAW_DATA_INLINE: Final = 32 * KIB
@@ -82,3 +104,15 @@ MIN_ABILITY_ID: Final = 1
 MAX_ABILITY_ID: Final = 0x00FFFFFF
 MAX_ABILITIES: Final = 1000
 MAX_SUBSCRIPTIONS_PER_PID: Final = 256
+
+# --- IDL files (reference 5.4) ------------------------------------------------------------------
+MAX_IDL_SIZE: Final = 4 * MIB
+"""Characters of one file; a written contract is far below (own choice)."""
+MAX_IDL_NESTING: Final = 100
+"""Levels of a type or an expression: everything that walks along them is recursive (own choice)."""
+MAX_IDL_CAPACITY: Final = 131_071
+"""Highest ipcincapacity and ipcoutcapacity, in KB (reference 5.4)."""
+MAX_IDL_CACHE_TIME: Final = 2**31 - 1
+"""Longest time of a cacheable method, in milliseconds (an int; the reference names no limit)."""
+MAX_IDL_SHIFT: Final = 63
+"""Bits an expression may shift by: the next one is undefined in C."""

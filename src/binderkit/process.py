@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import subprocess
 
     from binderkit.ipc.proxy import RemoteProxy
-    from binderkit.ipc.remote import RemoteObject
+    from binderkit.ipc.remote import IRemoteBroker, RemoteObject
 
 START_WAIT = 30.0
 """Seconds a child may take to import its code and offer its object."""
@@ -130,7 +130,7 @@ class Child:
 
 
 def spawn(
-    root: str | Callable[..., RemoteObject],
+    root: str | Callable[..., RemoteObject | IRemoteBroker],
     *args: Any,
     env: Mapping[str, str] | None = None,
     timeout: float = START_WAIT,
@@ -191,7 +191,7 @@ def spawn(
         raise
 
 
-def _name_of(root: str | Callable[..., RemoteObject]) -> str:
+def _name_of(root: str | Callable[..., RemoteObject | IRemoteBroker]) -> str:
     """Return "module:attribute" (or "/path/file.py:attribute" for the main script)."""
     if isinstance(root, str):
         module, colon, attribute = root.partition(":")

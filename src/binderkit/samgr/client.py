@@ -19,7 +19,7 @@ from binderkit.errors import (
     ServiceNotFoundError,
 )
 from binderkit.ipc.driver import current_driver
-from binderkit.ipc.remote import IRemoteObject
+from binderkit.ipc.remote import IRemoteBroker, IRemoteObject
 from binderkit.parcel import MessageSequence
 from binderkit.samgr import codes
 from binderkit.samgr.ability import (
@@ -89,7 +89,7 @@ class SystemAbilityManagerClient:
     def add_system_ability(
         self,
         key: AbilityKey,
-        remote: IRemoteObject,
+        remote: IRemoteObject | IRemoteBroker,
         *,
         name: str = "",
         distributed: bool = False,
@@ -101,7 +101,7 @@ class SystemAbilityManagerClient:
 
         Args:
             key: the id, 1 … 0xFFFFFF; or a name only, then SAMgr gives an id.
-            remote: the object to offer, usually a RemoteObject of this process.
+            remote: the object to offer, usually a RemoteObject or typed service of this process.
             name: a name in addition to an id: 1 … 128 characters of A-Z a-z 0-9 _ . : / -, the first a letter or _.
             distributed: whether other devices may see it.
             dump_flags: which listings show it: bits 1 critical, 2 high, 4 normal, 8 default.
@@ -115,6 +115,8 @@ class SystemAbilityManagerClient:
             ServiceError: the name belongs to another ability or the object is dead (1001), or there are 1000
                 abilities (1011).
         """
+        if not isinstance(remote, IRemoteObject) and isinstance(remote, IRemoteBroker):
+            remote = remote.as_object()
         if not isinstance(remote, IRemoteObject):
             raise ParamTypeError(f"a system ability is a RemoteObject or RemoteProxy, got {type(remote).__name__}")
         key = checked_key(key)
@@ -256,7 +258,7 @@ def wait_for_system_ability(key: AbilityKey, timeout: float | None = None) -> IR
 
 def add_system_ability(
     key: AbilityKey,
-    remote: IRemoteObject,
+    remote: IRemoteObject | IRemoteBroker,
     *,
     name: str = "",
     distributed: bool = False,
