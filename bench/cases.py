@@ -85,6 +85,11 @@ def at_most_times(limit: float) -> Bar:
     return Bar(limit, at_most=True, of_ratio=True)
 
 
+def at_least_times(limit: float) -> Bar:
+    """A bar on the ratio to the base, from below."""
+    return Bar(limit, at_most=False, of_ratio=True)
+
+
 def _payload(name: str, title: str, size: int, bar: float | None, *, peers: bool) -> Case:
     return Case(
         f"payload-{name}",
@@ -115,6 +120,14 @@ CASES = (
     _payload("16m", "16 MiB", 16 * MIB, 10, peers=True),
     _payload("128m", "128 MiB", 128 * MIB, 10, peers=False),
     _payload("256m", "256 MiB (Ashmem)", 256 * MIB, None, peers=False),
+    Case("typed", "typed call, an int each way (ratio: to the raw call)", "typed-echo", "us", base="own:echo",
+         bar=at_most_times(1.35)),
+    Case("typed-dataclass", "typed call, a dataclass of 10 fields each way (to the raw call)", "typed-record", "us",
+         base="own:echo", bar=at_most_times(2.2)),
+    Case("typed-list", "typed call, 1,000 ints each way (to multiprocessing.connection)", "typed-list", "us",
+         base="own:pickled-list", bar=at_most_times(1)),
+    Case("typed-array", "typed call, a numpy array of 1 MiB (to the same through Ashmem)", "typed-array", "GB/s",
+         number=MIB, base="own:ashmem", bar=at_least_times(1)),
     Case("introduction", "third-party introduction, the first between two processes", "introduction", "ms", number=5,
          bar=at_most(1), bar_placement=FREE, placements=(FREE,), rounds=0.4),
     Case("introduction-again", "an object of a third process, already known", "again", "ms", number=5,

@@ -32,6 +32,11 @@ class Connection(Peer):
         self._connection.send((ECHO, value))
         return int(self._connection.recv())
 
+    def echo_any(self, value: object) -> object:
+        """Send anything that can be pickled and get it back."""
+        self._connection.send((ECHO, value))
+        return self._connection.recv()
+
     def put(self, data: bytes) -> int:
         """Send bytes by send_bytes, which does not pickle them."""
         self._connection.send((PUT, 0))

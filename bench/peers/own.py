@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -17,6 +17,7 @@ import binderkit as bk
 from bench import idle, measure, services
 from bench.peers.base import Peer
 from bench.services import Echo, Obituary, Workbench, call_echo
+from bench.typed import TypedClient
 
 SPECIAL_WAIT = 10.0
 """Seconds a death notice may take before the measurement fails."""
@@ -28,7 +29,20 @@ class Own(Peer):
     """The client; see the module head."""
 
     name = "binderkit"
-    offers = Peer.offers | {"oneway", "nested", "inflight", "introduction", "again", "death", "footprint", "idle"}
+    offers = Peer.offers | {
+        "oneway",
+        "nested",
+        "inflight",
+        "introduction",
+        "again",
+        "death",
+        "footprint",
+        "idle",
+        "typed-echo",
+        "typed-record",
+        "typed-list",
+        "typed-array",
+    }
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -127,6 +141,18 @@ class Own(Peer):
             "footprint": self._footprint,
             "idle": idle.cost_of_idle_clients,
         }
+        typed: dict[str, Callable[[TypedClient, float], dict[str, float]]] = {
+            "typed-echo": TypedClient.echo,
+            "typed-record": TypedClient.record,
+            "typed-list": TypedClient.numbers,
+            "pickled-list": TypedClient.numbers_pickled,
+            "typed-array": TypedClient.array,
+            "ashmem": TypedClient.ashmem,
+        }
+        if action in typed:
+            # A server for each measurement: it inherits where this process runs now.
+            with closing(TypedClient(self.folder)) as client:
+                return typed[action](client, seconds)
         return specials[action](seconds, number)
 
     def _nested(self, seconds: float, number: int) -> dict[str, float]:

@@ -77,21 +77,19 @@ def test_dump_hands_arguments_with_dashes_over(running_samgr: Samgr, capsys: Cap
     assert "system abilities:" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("arguments", "why"),
-    [
-        (["fly"], "fly"),
-        (["ping"], "Missing argument"),
-        (["ping", "0", "-c", "0"], "greater than or equal to 1"),
-        (["ping", "4 7"], "is no name of a system ability"),
-        (["call", "0", "x"], "'x' is no transaction code"),
-        (["call", "0", "1", "i32"], "no value after it"),
-        (["call", "0", "1", "i32", "x"], "'x' is no i32"),
-        (["call", "0", "2", "--token", "i32", "5", "--reply", "x"], "'x' is no type of a reply"),
-    ],
-)
-def test_wrong_usage_ends_with_2_and_says_why(
-    running_samgr: Samgr, capsys: Capture, arguments: list[str], why: str
-) -> None:
-    assert main(arguments) == 2
-    assert why in " ".join(capsys.readouterr().err.replace("│", " ").split())
+WRONG_USAGE = [
+    (["fly"], "fly"),
+    (["ping"], "Missing argument"),
+    (["ping", "0", "-c", "0"], "greater than or equal to 1"),
+    (["ping", "4 7"], "is no name of a system ability"),
+    (["call", "0", "x"], "'x' is no transaction code"),
+    (["call", "0", "1", "i32"], "no value after it"),
+    (["call", "0", "1", "i32", "x"], "'x' is no i32"),
+    (["call", "0", "2", "--token", "i32", "5", "--reply", "x"], "'x' is no type of a reply"),
+]
+
+
+def test_wrong_usage_ends_with_2_and_says_why(running_samgr: Samgr, capsys: Capture) -> None:
+    for arguments, why in WRONG_USAGE:
+        assert main(arguments) == 2, arguments
+        assert why in " ".join(capsys.readouterr().err.replace("│", " ").split()), arguments

@@ -11,10 +11,11 @@ import pytest
 
 import binderkit as bk
 from binderkit import samgr
-from binderkit.cli.main import _one_line
+from binderkit.cli.main import _one_line, main
 from tests.samgr.processes import WAIT
 
 Samgr = subprocess.Popen[bytes]
+Capture = pytest.CaptureFixture[str]
 
 
 def run(*arguments: str, code: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -31,20 +32,26 @@ def test_an_error_is_one_line_and_exit_code_1(device: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("arguments", "why"),
-    [
-        (["ping", "tests.none"], "no system ability 'tests.none' is registered"),
-        (["call", "0", "4711"], "SAMgr does not know transaction 4711"),
-        (["call", "0", "0x1000000"], "transaction code"),
-        (["call", "0", "1", "fd", "/does/not/exist"], "No such file"),
-        (["samgr", "--policy", "/does/not/exist"], "policy file /does/not/exist"),
-    ],
-)
-def test_every_error_of_ours_or_the_systems_is_one_line(running_samgr: Samgr, arguments: list[str], why: str) -> None:
-    ended = run(*arguments)
+ERRORS = [
+    (["ping", "tests.none"], "no system ability 'tests.none' is registered"),
+    (["call", "0", "4711"], "SAMgr does not know transaction 4711"),
+    (["call", "0", "0x1000000"], "transaction code"),
+    (["call", "0", "1", "fd", "/does/not/exist"], "No such file"),
+]
+
+
+def test_every_error_of_ours_or_the_systems_is_one_line(running_samgr: Samgr, capsys: Capture) -> None:
+    """In this process; the first test above shows that the command does the same."""
+    for arguments, why in ERRORS:
+        assert main(arguments) == 1, arguments
+        text = capsys.readouterr().err
+        assert why in text and text.count("\n") == 1, arguments
+
+
+def test_a_policy_that_is_not_there_is_one_line(device: Path) -> None:
+    ended = run("samgr", "--policy", "/does/not/exist")
     assert ended.returncode == 1
-    assert why in ended.stderr and ended.stderr.count("\n") == 1
+    assert "policy file /does/not/exist" in ended.stderr and ended.stderr.count("\n") == 1
 
 
 def test_a_services_traceback_does_not_fill_the_screen() -> None:

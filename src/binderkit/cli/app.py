@@ -1,7 +1,7 @@
 """The commands of ``binderkit``.
 
 Owns: names, options, help and layout of the commands; what they do stands in
-target.py, values.py, samgr/ and demo/. Errors are raised; main.py shows them.
+target.py, values.py, contracts.py, idl.py, samgr/ and demo/. Errors are raised; main.py shows them.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import binderkit
+from binderkit.cli import contracts, idl
 from binderkit.errors import ParamError
 from binderkit.ipc.option import MessageOption
 from binderkit.ipc.remote import IRemoteObject
@@ -33,6 +34,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.add_typer(contracts.interface_commands, name="interface")
+app.add_typer(idl.idl_commands, name="idl")
 _ANY_WORDS = {"ignore_unknown_options": True}
 """For commands whose arguments may start with a dash, e.g. negative numbers."""
 
@@ -46,7 +49,14 @@ class Settings:
 
 settings = Settings()
 
-Target = Annotated[str, typer.Argument(metavar="ID|NAME", help="Id (decimal or 0x…) or name; 0 is SAMgr itself.")]
+Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID|NAME",
+        help="Id (decimal or 0x…) or name; 0 is SAMgr itself.",
+        autocompletion=contracts.complete_ability,
+    ),
+]
 Timeout = Annotated[float, typer.Option("--timeout", "-t", metavar="SECONDS", help="How long to wait for the answer.")]
 
 
@@ -131,15 +141,23 @@ def ping(
 
 @app.command(
     context_settings=_ANY_WORDS,
-    epilog="Examples: binderkit call com.example.calc 1 i32 20 i32 22 --reply i32 · "
+    epilog="Examples: binderkit call com.example.photos thumbnail image=@in.jpg width=80 · "
+    "binderkit call com.example.calc 1 i32 20 i32 22 --reply i32 · "
     'binderkit call 4700 3 s16 "some text" fd /etc/hostname --reply "bool s16"',
 )
 def call(
     ability: Target,
-    code: Annotated[str, typer.Argument(help="Transaction code, 1 … 0xFFFFFF.")],
+    code: Annotated[
+        str,
+        typer.Argument(metavar="METHOD|CODE", help="Name of a method or property, or transaction code 1 … 0xFFFFFF."),
+    ],
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[TYPE VALUE]...", help="i32 i64 f32 f64 bool s16 (text) fd (a path to open)."),
+        typer.Argument(
+            metavar="NAME=VALUE|TYPE VALUE",
+            help="For a method: JSON or text; bytes as base64:…, hex:… or @FILE. "
+            "For a code: i32 i64 f32 f64 bool s16 (text) fd (a path to open).",
+        ),
     ] = None,
     reply_types: Annotated[
         str, typer.Option("--reply", metavar='"TYPE …"', help='Types of the reply, e.g. "i32 s16"; also obj.')
@@ -150,11 +168,23 @@ def call(
     one_way: Annotated[bool, typer.Option("--one-way", help="Do not wait for an answer.")] = False,
     timeout: Timeout = 8.0,
 ) -> None:
-    """Call an object: values to send as pairs of type and value; the reply is shown as a hexdump."""
+    """Call a method by its name, as the object itself describes it; the result is shown as JSON.
+
+    Or by its code, for an object that does not: values to send as pairs of type and value, the reply is shown as a
+    hexdump. --reply, --token and --one-way are for that.
+    """
     from binderkit.cli import values
 
     number = _number(code)
     remote = _found(ability)
+    if number is None:
+        if reply_types or token or one_way:
+            raise typer.BadParameter(
+                "--reply, --token and --one-way go with a transaction code, not with a method's name"
+            )
+        with _Usage():
+            contracts.call_by_name(remote, code, arguments or [], timeout)
+        return
     with MessageSequence() as data, MessageSequence() as reply:
         if token:
             data.write_interface_token(remote.get_descriptor())
@@ -190,6 +220,16 @@ def dump(
     sys.stdout.write(target.dump(_found(ability), arguments or [], timeout).decode("utf-8", "replace"))
 
 
+@app.command(epilog="Examples: binderkit show com.example.photos · binderkit show 4700 --json")
+def show(
+    ability: Target,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the description itself instead of Python.")] = False,
+    timeout: Timeout = 8.0,
+) -> None:
+    """Print an object's contract, as it describes it itself: methods, types, properties."""
+    contracts.show(_found(ability), as_json=as_json, timeout=timeout)
+
+
 @app.command()
 def demo() -> None:
     """Show everything at work: real processes, shared memory, callbacks, a kill -9, and going on."""
@@ -216,8 +256,9 @@ def _found(word: str) -> IRemoteObject:
         return target.find(word)
 
 
-def _number(code: str) -> int:
+def _number(code: str) -> int | None:
+    """Return a transaction code, None for what is a name."""
     try:
         return int(code, 0)
     except ValueError:
-        raise typer.BadParameter(f"{code!r} is no transaction code; write a number such as 1 or 0x10") from None
+        return None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import traceback
 
-from binderkit.errors import IpcError
+from binderkit.errors import IdlError, IpcError
 
 EXIT_ERROR = 1
 
@@ -31,11 +31,18 @@ def main(arguments: list[str] | None = None) -> int:
         app.app(args=arguments, prog_name="binderkit")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else EXIT_ERROR if end.code else 0
+    except ModuleNotFoundError as error:
+        if error.name != "lark" or app.settings.debug:
+            raise
+        print(f"binderkit: {error}", file=sys.stderr)
+        return EXIT_ERROR
     except (IpcError, OSError) as error:
         if app.settings.debug:
             traceback.print_exc()
         else:
-            print(f"binderkit: {_one_line(error)}", file=sys.stderr)
+            print(
+                f"binderkit: {_with_place(error) if isinstance(error, IdlError) else _one_line(error)}", file=sys.stderr
+            )
         return EXIT_ERROR
     return 0
 
@@ -47,6 +54,11 @@ def _one_line(error: IpcError | OSError) -> str:
     first, _, more = str(error.args[0] if error.args else "").strip().partition("\n")
     hint = " (--debug shows all of it)" if more else ""
     return f"{first or type(error).__name__}{hint} [code {error.code}]"
+
+
+def _with_place(error: IdlError) -> str:
+    """Return an error in a file with the offending line and a caret, without what would move a terminal's cursor."""
+    return "".join(one if one.isprintable() or one in "\n\t" else "\ufffd" for one in str(error))
 
 
 if __name__ == "__main__":
