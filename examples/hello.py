@@ -2,31 +2,27 @@ import os
 import threading
 
 import binderkit as bk
-
-GREET = 1
-
-
-class Greeter(bk.RemoteObject):  # the object: lives in the child process
-    def on_remote_message_request(self, code, data, reply, option):
-        if code != GREET:
-            return False
-        reply.write_string(f"Hello {data.read_string()}, I am process {os.getpid()}")
-        return True
+from binderkit.interface import Interface, method, proxy
 
 
-class Farewell(bk.DeathRecipient):  # gets told when that process ends
-    told = threading.Event()
+class IGreeter(Interface, descriptor="com.example.IGreeter"):  # the contract: what can be called
+    @method
+    def greet(self, name: str) -> str: ...
 
-    def on_remote_died(self):
-        self.told.set()
+
+class Greeter(IGreeter):  # the object: lives in the child process
+    def greet(self, name: str) -> str:
+        return f"Hello {name}, I am process {os.getpid()}"
+
+
+class Farewell(threading.Event, bk.DeathRecipient):  # gets told when that process ends
+    def on_remote_died(self) -> None:
+        self.set()
 
 
 if __name__ == "__main__":
-    with bk.spawn(Greeter, "com.example.IGreeter") as child:
-        child.root.register_death_recipient(Farewell())  # child.root is a proxy of the Greeter
-        data, reply = bk.MessageSequence(), bk.MessageSequence()
-        data.write_string("Ada")
-        child.root.send_request(GREET, data, reply)
-        print(reply.read_string())
+    with bk.spawn(Greeter) as child:
+        child.root.register_death_recipient(farewell := Farewell())
+        print(proxy(IGreeter, child.root).greet("Ada"))  # an ordinary call, checked by mypy and pyright
         child.kill()
-        print("told of its end:", Farewell.told.wait(5))
+        print("told of its end:", farewell.wait(5))

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+import binderkit
 from binderkit import limits
 from binderkit.driver.unix import frame
+from binderkit.interface import codes
+from tests.document_session import blocks
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "ARCHITECTURE.md", "PROTOCOL.md", "SECURITY.md", "docs/differences.md", "CHANGELOG.md")
+DOCUMENTS = (
+    "README.md",
+    "ARCHITECTURE.md",
+    "PROTOCOL.md",
+    "SECURITY.md",
+    "CHANGELOG.md",
+    "docs/differences.md",
+    "docs/idl.md",
+    "docs/interfaces.md",
+    "docs/testing.md",
+)
+GUIDES = ("docs/idl.md", "docs/interfaces.md")
+"""Documents whose blocks a reader can type in; docs/testing.md has a test of its own."""
+SESSION = ROOT / "tests" / "document_session.py"
 PROTOCOL = (ROOT / "PROTOCOL.md").read_text()
 
 
@@ -77,6 +97,9 @@ def test_control_messages_have_the_numbers_of_the_table() -> None:
         ("8192, of one user 4096", (limits.MAX_PEERS, limits.MAX_PEERS_PER_USER) == (8192, 4096)),
         ("| 100 000 pairs of one peer |", limits.MAX_DEFERRED_RELEASES == 100_000),
         ("complete 5 s after", limits.HANDSHAKE_WAIT == 5),
+        ("at most 102 400; the elements", limits.MAX_ELEMENTS == 102_400),
+        ("codes 1 … 0xFFFFEF", codes.LAST_METHOD == 0xFFFFEF),
+        ("Error code 20 000 + n", codes.RAISED == 20_000),
     ],
 )
 def test_numbers_of_the_protocol_are_those_of_the_code(text: str, value: bool) -> None:
@@ -84,8 +107,48 @@ def test_numbers_of_the_protocol_are_those_of_the_code(text: str, value: bool) -
     assert value
 
 
+def test_reserved_codes_are_those_of_the_table() -> None:
+    rows = re.findall(r"^\| (0xFFFF\w\w) \| ([A-Z_]+) \|", section(10), re.MULTILINE)
+    assert [int(number, 16) for number, _ in rows] == list(range(codes.GET_VERSION, codes.UNWATCH - 1, -1))
+    assert all(getattr(codes, name) == int(number, 16) for number, name in rows)
+
+
+@pytest.mark.parametrize("guide", GUIDES)
+def test_the_blocks_of_a_guide_do_what_it_says(guide: str, tmp_path: Path, runtime_dir: Path) -> None:
+    """Files are written, lines typed and commands run as a reader would; what comes out is what the guide shows."""
+    folder, result = tmp_path / "reader", tmp_path / "result.json"
+    folder.mkdir()
+    source = str(Path(binderkit.__file__).parents[1])
+    path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH", "")]))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(SESSION), str(ROOT / guide), str(result)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path, "BINDERKIT_RUNTIME_DIR": str(runtime_dir)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,  # services log what their handlers raise, so it is not empty
+        text=True,
+        timeout=50,
+    )
+    assert done.returncode == 0, done.stdout
+    outputs = [without_pids(text) for text in json.loads(result.read_text())]
+    assert outputs == expected_outputs(blocks(ROOT / guide))
+
+
+def expected_outputs(found: list[tuple[str, str]]) -> list[str]:
+    """Return what a guide shows for each block that is run: the ``text`` behind it, or a console as it is."""
+    return [
+        text if language == "console" else after if following == "text" else ""
+        for (language, text), (following, after) in pairwise([*found, ("", "")])
+        if language in ("python", "console")
+    ]
+
+
+def without_pids(text: str) -> str:
+    return re.sub(r"\bprocess \d+\b", "process 4711", text)
+
+
 def test_architecture_names_tests_that_exist() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text()
-    named = set(re.findall(r"`((?:contract|driver|ipc|memory|parcel|samgr)/[\w/]*test_\w+\.py)`", text))
+    named = set(re.findall(r"`((?:contract|driver|interface|ipc|memory|parcel|samgr)/[\w/]*test_\w+\.py)`", text))
     assert named
     assert not [name for name in sorted(named) if not (ROOT / "tests" / name).exists()]

@@ -41,6 +41,16 @@ PRINTED = {
         "timed out, code 502\n"
         "the handler was cancelled at the other side\n"
     ),
+    "typed_photos": (
+        "told of the count: 1 2\n"
+        "refused torn: 10 pixels for 20 x 20\n"
+        "the service is at 50%\n"
+        "the service is at 100%\n"
+        "garden, brighter: every pixel is \\{100\\}\n"
+        "stairs has 40 x 30\n"
+        "garden has 20 x 20\n"
+        "and 2 photos are there\n"
+    ),
     "oneway": "1000 entries arrived, in order: True\ntold of the result: True\n",
     "samgr_service": (
         "40 \\+ 2 = 42\n"
