@@ -14,7 +14,7 @@ import binderkit as bk
 from binderkit import aio
 from binderkit.driver.unix.node import Node
 from binderkit.ipc import loop as handler_loop
-from binderkit.ipc.driver import set_driver
+from binderkit.ipc.driver import peek_driver, set_driver
 from binderkit.process import local_node
 from tests.driver.unix import hostile
 from tests.driver.unix.hostile import Attempt, until
@@ -108,6 +108,7 @@ class Pair:
     def __init__(self) -> None:
         self.service = Service()
         self.node = Node(title="own")
+        self._former = peek_driver()
         set_driver(self.node)
         self.node.become_context(self.service)
         self.client = Node(title="client")
@@ -123,7 +124,7 @@ class Pair:
     def close(self) -> None:
         self.service.gate.set()
         self.client.close()
-        set_driver(None)
+        set_driver(self._former)
         self.node.close()
 
 

@@ -11,7 +11,7 @@ import pytest
 import binderkit as bk
 from binderkit.driver.loopback import LoopbackNetwork, LoopbackProcess
 from binderkit.errors import InvalidObjectError, NoServiceManagerError
-from binderkit.ipc.driver import Connection, Driver, set_driver
+from binderkit.ipc.driver import Connection, Driver, peek_driver, set_driver
 
 WHO, BACK, WAIT = 1, 2, 3
 
@@ -110,12 +110,13 @@ def test_the_context_object_belongs_to_the_network(network: LoopbackNetwork) -> 
 def test_the_skeleton_uses_the_process_that_was_set(network: LoopbackNetwork) -> None:
     owner, user = network.process(), network.process()
     owner.become_context(Answers())
+    before = peek_driver()
     set_driver(user)
     try:
         assert call(bk.IPCSkeleton.get_context_object(), WHO).read_int() == user.identity.pid
         bk.IPCSkeleton.set_max_work_thread_num(3)
     finally:
-        set_driver(None)
+        set_driver(before)
 
 
 def test_a_reply_after_the_death_of_the_service_is_not_delivered(
