@@ -12,7 +12,6 @@ token and numbers of the interface that declares them, so that a parent can grow
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
 import sys
@@ -264,6 +263,8 @@ class Contract:
 
 def description_hash(description: dict[str, Any]) -> str:
     """Return SHA-256 (hex) of a description (Contract.describe) without its words."""
+    import hashlib  # takes its time, and few processes ask for it
+
     plain = {key: value for key, value in description.items() if key != "doc"}
     methods = plain.get("methods", [])
     plain["methods"] = [{key: value for key, value in method.items() if key != "doc"} for method in methods]

@@ -9,7 +9,6 @@ Lock: one per stream, held while its iterator makes an item: two readers take tu
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -94,6 +93,8 @@ class AsyncSource(_Source):
 
     def __init__(self, iterator: AsyncIterator[Any], codec: Codec, title: str) -> None:
         super().__init__(codec, title)
+        import asyncio  # only services with asynchronous streams pay for it; they have imported it
+
         self._iterator: AsyncIterator[Any] | None = iterator
         self._lock = asyncio.Lock()
 
