@@ -29,6 +29,7 @@ recognises it. The *type* says who is to blame:
     │   ├── CallTimeoutError           502      (also a TimeoutError)
     │   ├── CallCancelledError         10       the caller gave up; raised in the handler
     │   ├── RefusedError               303      the other side does not allow it (also a PermissionError)
+    │   │   └── PermissionDeniedError  201      the caller's access token lacks a permission
     │   ├── QuotaError                 29201    somebody's budget is used up
     │   ├── InvalidCodeError           204      a transaction code outside the allowed range
     │   ├── UnknownTransactionError    305      the stub does not know this code
@@ -37,9 +38,11 @@ recognises it. The *type* says who is to blame:
     │   └── RemoteError                4        the handler failed; carries its type name and text
     ├── ProtocolError                  601      the peer broke the protocol; it was disconnected
     ├── ForkedError                    10       used in a forked child
+    ├── AbilityError               16000050 an ability cannot be connected, started or stopped
     └── ServiceError                        SAMgr
         ├── ServiceNotFoundError       1008
-        └── NoServiceManagerError      1007     no SAMgr runs in this runtime directory
+        ├── NoServiceManagerError      1007     no SAMgr runs in this runtime directory
+        └── ProfileError               1002     a profile or manifest file has mistakes (also a ValueError)
 """
 
 from __future__ import annotations
@@ -47,6 +50,7 @@ from __future__ import annotations
 from typing import Final
 
 __all__ = [
+    "AbilityError",
     "AshmemError",
     "AshmemReadError",
     "AshmemWriteError",
@@ -72,6 +76,8 @@ __all__ = [
     "ParcelReadError",
     "ParcelWriteError",
     "ParcelableError",
+    "PermissionDeniedError",
+    "ProfileError",
     "ProtectionError",
     "ProtocolError",
     "QuotaError",
@@ -90,6 +96,7 @@ ERR_NONE: Final = 0
 ERR_TRANSACTION_FAILED: Final = 1
 ERR_UNKNOWN_TRANSACTION: Final = 4
 ERR_INVALID_STATE: Final = 10
+ERR_PERMISSION_DENIED: Final = 201
 ERR_INVALID_CODE: Final = 204
 ERR_STUB_REFUSED: Final = 303
 ERR_STUB_UNKNOWN_TRANSACTION: Final = 305
@@ -269,6 +276,12 @@ class RefusedError(TransactionError, PermissionError):
     code = ERR_STUB_REFUSED
 
 
+class PermissionDeniedError(RefusedError):
+    """The caller's access token lacks a permission; the text names both and what to do (201, reference 3.1)."""
+
+    code = ERR_PERMISSION_DENIED
+
+
 class QuotaError(TransactionError):
     """A budget (bytes, descriptors, objects, lanes, threads) is used up (29201)."""
 
@@ -335,6 +348,12 @@ class ForkedError(IpcError):
     code = ERR_INVALID_STATE
 
 
+class AbilityError(IpcError):
+    """An ability cannot be connected, started or stopped; ``code`` says why (codes of reference 3.1)."""
+
+    code = 16000050
+
+
 class ServiceError(IpcError):
     """SAMgr could not do what was asked (codes of reference 2.3)."""
 
@@ -353,10 +372,25 @@ class NoServiceManagerError(ServiceError):
     code = 1007
 
 
+class ProfileError(ServiceError, ValueError):
+    """A profile or a manifest cannot be used (1002).
+
+    Attributes:
+        problems: every mistake found, each as "file: field: what is wrong and what is allowed".
+    """
+
+    code = 1002
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
 _BY_STATUS: Final[dict[int, type[TransactionError]]] = {
     ERR_DEAD_OBJECT: DeadObjectError,
     ERR_WAIT_REPLY_TIMEOUT: CallTimeoutError,
     ERR_STUB_REFUSED: RefusedError,
+    ERR_PERMISSION_DENIED: PermissionDeniedError,
     ERR_TRANSACTION_FAILED: InterfaceMismatchError,
     ERR_FAILED_REPLY: QuotaError,
     ERR_INVALID_CODE: InvalidCodeError,

@@ -105,6 +105,53 @@ MAX_ABILITY_ID: Final = 0x00FFFFFF
 MAX_ABILITIES: Final = 1000
 MAX_SUBSCRIPTIONS_PER_PID: Final = 256
 
+# --- SAMgr: loading and unloading (reference 2.2, 2.5) -------------------------------------------
+LOAD_TIMEOUT: Final = 4.0
+"""Seconds a load may take until its caller is told 999; the ability may still come."""
+MAX_LOAD_TIMEOUT: Final = 12.0
+"""Seconds a caller may wait for a load (the extended configuration)."""
+START_TIMEOUT: Final = 20.0
+"""Seconds from the start of an ability until it must be registered, else its process is ended (own choice)."""
+MAX_CALLBACKS_PER_PID: Final = 256
+"""Load callbacks of one process that wait."""
+MAX_PENDING_LOADS_PER_PID: Final = 50
+"""Loads of one process that wait for the end of an ability that is being unloaded."""
+STOP_TIME: Final = 5.0
+"""Seconds a process has to end before it is killed."""
+RESTART_WINDOW: Final = 20.0
+MAX_RESTARTS: Final = 4
+"""Automatic restarts of a process within RESTART_WINDOW seconds; after that it stays down."""
+RESTARTED_LATELY: Final = 600.0
+RECYCLE_DELAY_ADDED: Final = 10.0
+"""Seconds added to the delay of an unload when the ability was started within RESTARTED_LATELY seconds of its end."""
+REFERENCES_INTERVAL: Final = 60.0
+"""Seconds between two counts of who holds an ability that goes when nobody does."""
+MAX_SYSTEM_PROCESSES: Final = 1000
+MAX_ON_DEMAND_PER_PROCESS: Final = 256
+"""Abilities that one process without profile may offer to start when they are asked for (own choice)."""
+MAX_EXTRA_DATA: Final = 256
+"""Payloads of common events that are kept for the abilities they started."""
+MAX_KNOWN_VALUES: Final = 4096
+"""Last values of events that are kept for conditions, per kind."""
+
+# --- Abilities (own choices) --------------------------------------------------------------------
+MAX_CONNECTIONS_PER_CLIENT: Final = 256
+"""Ability connections of one process, as many as subscriptions at SAMgr."""
+MAX_PENDING_COMMANDS: Final = 50
+"""Starts of one ability that wait for its on_request."""
+
+# --- Processes of services (own choices unless a source is named) ------------------------------
+MAX_SERVICE_PROCESSES: Final = 1000
+"""Processes one supervisor runs at once: as many as there can be system abilities."""
+MAX_LOG_FILE: Final = 1 * MIB
+"""Bytes of a process's log after which it is rotated."""
+LOG_FILES_KEPT: Final = 3
+"""Rotated logs kept of one process."""
+MAX_PERMISSION: Final = 128
+"""Characters of a permission's name."""
+MAX_PERMISSIONS: Final = 1024
+"""Permissions one process may declare."""
+
 # --- IDL files (reference 5.4) ------------------------------------------------------------------
 MAX_IDL_SIZE: Final = 4 * MIB
 """Characters of one file; a written contract is far below (own choice)."""

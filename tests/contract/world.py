@@ -92,6 +92,10 @@ class World(ABC):
         """Return all counts of this process's driver."""
 
     @abstractmethod
+    def holders(self, stub: bk.RemoteObject) -> int:
+        """Return how many other processes hold an object of this one."""
+
+    @abstractmethod
     def set_max_threads(self, count: int) -> None:
         """Set the number of worker threads of this process."""
 
@@ -200,6 +204,9 @@ class LoopbackWorld(World):
     def all_counts(self) -> Counts:
         return self.process.statistics()
 
+    def holders(self, stub: bk.RemoteObject) -> int:
+        return self.process.holders(stub)
+
     def set_max_threads(self, count: int) -> None:
         self.process.set_max_threads(count)
 
@@ -246,6 +253,9 @@ class UnixWorld(World):
 
     def all_counts(self) -> Counts:
         return local_node().statistics()
+
+    def holders(self, stub: bk.RemoteObject) -> int:
+        return local_node().holders(stub)
 
     def set_max_threads(self, count: int) -> None:
         local_node().set_max_threads(count)

@@ -168,6 +168,13 @@ class LoopbackProcess:
         """Run ``task`` soon on a worker thread."""
         self.pool.submit(task)
 
+    def holders(self, stub: RemoteObject) -> int:
+        """Return how many other processes hold ``stub`` (see Driver.holders); releases are delivered first."""
+        self.network.flush()
+        with self.network.lock:
+            handle = self.exports.handle_of(stub)
+            return 0 if handle is None else sum(handle in held for held in self._held.values())
+
     def close(self) -> None:
         """End this process as ``kill`` does and wait for its threads. Idempotent."""
         self.kill()

@@ -81,6 +81,11 @@ class Exports:
         self.root = self._by_handle[0] = self._by_stub[id(stub)] = export
         return export
 
+    def handle_of(self, stub: RemoteObject) -> int | None:
+        """Return the handle of a stub that somebody holds, None when nobody does."""
+        export = self._by_stub.get(id(stub))
+        return None if export is None else export.handle
+
     def grant(self, stub: RemoteObject, held: dict[int, Held]) -> int:
         """Count one more reference of the peer whose table is ``held``; return the handle.
 

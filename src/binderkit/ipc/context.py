@@ -24,17 +24,19 @@ class Caller:
 
     Attributes:
         pid: process id, uid and gid as the kernel reported them.
-        token_id: access token; 0 until access tokens exist.
+        token_id: access token; 0 until ipc/tokens.py asked SAMgr for it, and when there is none.
+        token_known: whether SAMgr was asked.
         device_id: "" for this device.
     """
 
-    __slots__ = ("device_id", "gid", "pid", "token_id", "uid")
+    __slots__ = ("device_id", "gid", "pid", "token_id", "token_known", "uid")
 
     def __init__(self, pid: int, uid: int, gid: int, *, token_id: int = 0, device_id: str = "") -> None:
         self.pid = pid
         self.uid = uid
         self.gid = gid
         self.token_id = token_id
+        self.token_known = token_id != 0
         self.device_id = device_id
 
     def identity(self) -> str:

@@ -126,6 +126,17 @@ class Driver(Protocol):
     def submit(self, task: Callable[[], None]) -> None:
         """Run ``task`` soon on a worker thread (death recipients, listeners)."""
 
+    def holders(self, stub: RemoteObject) -> int:
+        """Return how many other processes hold ``stub``, an object of this one.
+
+        A process counts once, however often it was given the object and however many proxies it passed on; one that
+        dropped its proxy counts until its note of that has arrived, one that an object is on its way to counts
+        already. References within this process are not counted.
+
+        Returns:
+            0 when nobody else holds it, or it never left this process.
+        """
+
     def close(self) -> None:
         """Disconnect from everybody, end the threads, give everything back. Idempotent."""
 

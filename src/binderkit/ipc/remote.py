@@ -15,6 +15,7 @@ from binderkit import limits
 from binderkit.errors import OnlyProxyPermittedError, ParamTypeError, ParamValueError, UnknownTransactionError
 from binderkit.ipc.context import calling_identity
 from binderkit.ipc.option import CallingInfo, MessageOption, RequestResult
+from binderkit.ipc.tokens import token_of
 from binderkit.parcel.objects import Transferable
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ def calling_info() -> CallingInfo:
     return CallingInfo(
         caller_pid=caller.pid,
         caller_uid=caller.uid,
-        caller_token_id=caller.token_id,
+        caller_token_id=token_of(caller),
         remote_device_id=caller.device_id,
         local_device_id="",
         is_local_calling=not caller.device_id,

@@ -14,6 +14,7 @@ from binderkit.ipc.context import calling_identity, current, own_identity
 from binderkit.ipc.driver import current_driver
 from binderkit.ipc.option import CallingInfo
 from binderkit.ipc.remote import IRemoteObject, calling_info
+from binderkit.ipc.tokens import token_of
 
 if TYPE_CHECKING:
     from binderkit.ipc.proxy import RemoteProxy
@@ -41,8 +42,14 @@ class IPCSkeleton:
 
     @staticmethod
     def get_calling_token_id() -> int:
-        """Return the caller's access token, 0 when it has none."""
-        return calling_identity().token_id
+        """Return the caller's access token as SAMgr knows it for the caller's pid; our own outside a call.
+
+        SAMgr is asked once per connection and never started for it.
+
+        Returns:
+            0 when the process was not started by SAMgr, when it runs on another device, or without a SAMgr.
+        """
+        return token_of(calling_identity())
 
     @staticmethod
     def get_calling_device_id() -> str:

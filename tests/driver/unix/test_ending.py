@@ -73,3 +73,19 @@ def test_afterwards_all_is_as_before() -> None:
         pass
     assert (signal.getsignal(signal.SIGUSR1), signal.set_wakeup_fd(-1)) == before
     ending.come()  # a thread that is late: nothing happens
+
+
+def test_another_signal_is_answered_in_the_wait_and_only_there() -> None:
+    answered: list[int] = []
+    former = signal.getsignal(signal.SIGUSR2)
+    with Ending([signal.SIGUSR1]) as ending:
+        ending.on(signal.SIGUSR2, lambda: answered.append(threading.get_ident()))
+        os.kill(os.getpid(), signal.SIGUSR2)
+        assert answered == []  # not in the handler: whatever this thread holds, it holds
+        assert not ending.wait(0)
+        assert answered == [threading.get_ident()]
+        threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGUSR2)).start()
+        threading.Timer(0.05, ending.come).start()
+        assert ending.wait(WAIT)
+        assert len(answered) == 2
+    assert signal.getsignal(signal.SIGUSR2) is former

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -189,3 +191,15 @@ def test_the_field_is_named() -> None:
 def test_hostile_nesting_of_an_alias_ends() -> None:
     assert "nested too deeply" in malformed(JSON, int32(1, 3, 1) * 2_000 + int32(0))
     assert sent(JSON, None) == int32(0)
+
+
+def test_interfaces_without_times_do_not_pay_for_them() -> None:
+    code = (
+        "import sys, binderkit.interface as i\n"
+        "class IPlain(i.Interface, descriptor='p'):\n"
+        "    @i.method\n"
+        "    def add(self, values: list[int], name: str) -> int: ...\n"
+        "print(sorted({'uuid', 'platform', 'decimal', 'asyncio'} & set(sys.modules)))\n"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert told.stdout == "[]\n"

@@ -1,5 +1,7 @@
 """How the main thread of a service process waits for its end: a signal, or somebody who says so.
 
+It also answers other signals there, such as SIGHUP, that do not mean the end.
+
 Owns: the signal handlers and the wake-up descriptor of the process while it is entered. Why not threading.Event: a
 signal that comes right before the thread blocks runs no Python code then, and nobody wakes the thread. The descriptor
 is written by the interpreter's C code as the signal arrives, so it cannot be missed.
@@ -12,7 +14,8 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any
 
@@ -27,6 +30,8 @@ class Ending:
         self._signals = tuple(signals)
         self._bell = self._woken = self._waker = self._former_fd = -1
         self._former: dict[int, Any] = {}
+        self._actions: dict[int, Callable[[], None]] = {}
+        self._arrived: deque[int] = deque()
 
     def __enter__(self) -> Ending:
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -48,6 +53,19 @@ class Ending:
     def _on_signal(self, number: int, frame: object) -> None:
         self.come()
 
+    def on(self, number: int, action: Callable[[], None]) -> None:
+        """Have ``action`` called, by the main thread in its wait, whenever another signal arrives.
+
+        In the wait and not in the handler: a handler interrupts whatever the thread does, with whatever lock it holds.
+        Signals that arrive before the wait are answered when it begins. Call it while this is entered.
+        """
+        self._actions[number] = action
+        former = signal.signal(number, self._on_other_signal)
+        self._former.setdefault(number, former)
+
+    def _on_other_signal(self, number: int, frame: object) -> None:
+        self._arrived.append(number)
+
     def come(self) -> None:
         """The end is here (any thread)."""
         try:
@@ -62,6 +80,8 @@ class Ending:
         for fd in (self._bell, self._woken):
             poller.register(fd, select.POLLIN)
         while True:
+            while self._arrived:
+                self._actions[self._arrived.popleft()]()
             left = None if until is None else max(0.0, until - time.monotonic()) * 1000
             ready = [fd for fd, _ in poller.poll(left)]
             # Between this line and the next look the handler of whatever signal woke us has run.

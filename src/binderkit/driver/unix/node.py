@@ -186,6 +186,11 @@ class Node:
         # Set here, so that even the first message of a client carries its credentials.
         handshake.expect(sock)
         sock.listen(512)
+        self.listen_on(sock, admission)
+
+    def listen_on(self, sock: socket.socket, admission: Admission) -> None:
+        """Offer the root object to whoever connects to ``sock``, which listens already; it is closed with the node."""
+        handshake.expect(sock)
         sock.setblocking(False)
         self._listeners[sock.fileno()] = sock
         self.monitor.watch(sock.fileno(), lambda _: self._accept(sock, admission))
@@ -380,6 +385,14 @@ class Node:
         with self.tables_lock:
             gone = self.exports.release(peer.held, handle, count) if handle in peer.held else None
         del gone  # its finalizer is user code: outside the lock
+
+    def holders(self, stub: RemoteObject) -> int:
+        """Return how many other processes hold ``stub`` (see Driver.holders): one peer each."""
+        with self._peers_lock:
+            peers = list(self._peers.values())
+        with self.tables_lock:
+            handle = self.exports.handle_of(stub)
+            return 0 if handle is None else sum(handle in peer.held for peer in peers)
 
     def note_released(self, peer: Peer, handle: int, count: int) -> None:
         """A proxy died (finalizer: enqueue only)."""

@@ -24,6 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from binderkit.driver.unix.activation import take_listening_sockets
 from binderkit.errors import DescriptorError, IpcError, NoServiceManagerError, RefusedError
 from binderkit.ipc.context import Caller
 from binderkit.ipc.remote import RemoteObject
@@ -84,8 +85,11 @@ def serve_context(node: Node, stub: RemoteObject, *, admission: Admission | None
     Args:
         admission: says why a caller may not connect, None if it may; default: own user and root.
 
+    A socket that systemd opened for this process ($LISTEN_FDS) and that is bound to the directory's path is used; at
+    the end it is left to systemd, which starts the next SAMgr when somebody connects.
+
     Returns:
-        What to call at the end: removes the socket and lets the lock go.
+        What to call at the end: removes the socket if it is ours, and lets the lock go.
 
     Raises:
         RefusedError: there is a SAMgr already.
@@ -99,18 +103,40 @@ def serve_context(node: Node, stub: RemoteObject, *, admission: Admission | None
         raise RefusedError(f"a SAMgr runs in {directory} already") from None
     path = directory / SOCKET
     try:
-        path.unlink(missing_ok=True)  # under the lock: whoever left it is dead
+        passed = _passed(path)
         node.become_context(stub)
-        node.listen(path, admission or same_user)
+        if passed is not None:
+            node.listen_on(passed, admission or same_user)
+        else:
+            path.unlink(missing_ok=True)  # under the lock: whoever left it is dead
+            node.listen(path, admission or same_user)
     except BaseException:
         os.close(lock)
         raise
 
     def end() -> None:
-        path.unlink(missing_ok=True)
+        if passed is None:
+            path.unlink(missing_ok=True)
         os.close(lock)
 
     return end
+
+
+def _passed(path: Path) -> socket.socket | None:
+    """Return the socket that systemd opened at ``path`` for this process, None without one.
+
+    Raises:
+        RefusedError: it opened others.
+    """
+    sockets = take_listening_sockets()
+    if not sockets:
+        return None
+    if len(sockets) == 1 and os.path.realpath(sockets[0].getsockname()) == os.path.realpath(path):
+        return sockets[0]
+    names = ", ".join(str(sock.getsockname()) for sock in sockets)
+    for sock in sockets:
+        sock.close()
+    raise RefusedError(f"systemd opened {names} for this process; its runtime directory needs {path}, and only that")
 
 
 def connect(directory: Path) -> socket.socket | None:
@@ -179,7 +205,7 @@ def _start(directory: Path) -> socket.socket:
             ready, done = os.pipe()
             try:
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "binderkit.samgr", "--ready-fd", str(done)],
+                    [sys.executable, "-m", "binderkit.daemon", "--ready-fd", str(done)],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

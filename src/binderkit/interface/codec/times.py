@@ -22,7 +22,7 @@ from binderkit.interface.codec.base import Codec, Fixed, MismatchType, MismatchV
 from binderkit.interface.codec.scalars import StrCodec
 from binderkit.parcel import MessageSequence
 
-__all__ = ["TEXT_TYPES", "TextCodec", "TimedeltaCodec", "UuidCodec", "text_codec"]
+__all__ = ["TextCodec", "TimedeltaCodec", "UuidCodec", "times_codec"]
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 _LIMIT: Final = 1 << 63
@@ -100,11 +100,15 @@ def _decimal(text: str) -> Decimal:
     return Decimal(text, Context(traps=[InvalidOperation]))
 
 
-TEXT_TYPES: Final = (datetime, date, time, Decimal, Path, PurePath, PurePosixPath)
+_PATHS: Final = (Path, PurePath, PurePosixPath)
 
 
-def text_codec(cls: type[Any]) -> TextCodec:
-    """Return the codec of one of TEXT_TYPES."""
+def times_codec(cls: type[Any]) -> Codec | None:
+    """Return the codec of one of the types that this module knows, None for any other."""
+    if cls is timedelta:
+        return TimedeltaCodec()
+    if cls is UUID:
+        return UuidCodec()
     if cls is datetime:
         return TextCodec(datetime, "datetime", _iso, _from_iso(datetime))
     if cls is date:
@@ -113,7 +117,7 @@ def text_codec(cls: type[Any]) -> TextCodec:
         return TextCodec(time, "time", _iso, _from_iso(time))
     if cls is Decimal:
         return TextCodec(Decimal, "decimal", str, _decimal)
-    return TextCodec(cls, "path", str, cls)
+    return TextCodec(cls, "path", str, cls) if cls in _PATHS else None
 
 
 class TimedeltaCodec(Fixed):
