@@ -21,7 +21,7 @@ def samgr_process(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run SAMgr in the current runtime directory; yields when it listens, ends it unless it ended already."""
     ready, done = os.pipe()
     with open(ready, "rb") as listening:
-        command = [sys.executable, "-m", "binderkit.samgr", "--ready-fd", str(done), *arguments]
+        command = [sys.executable, "-m", "binderkit.daemon", "--ready-fd", str(done), *arguments]
         process = subprocess.Popen(command, pass_fds=[done], stderr=subprocess.DEVNULL)
         os.close(done)
         try:
@@ -71,3 +71,10 @@ def ask(remote: Any, code: int, value: int = 0) -> int:
         data.write_int(value)
         remote.send_request(code, data, reply)
         return reply.read_int()
+
+
+def listed() -> list[samgr.AbilityInfo]:
+    """Return the registered abilities, without those that the daemon itself offers."""
+    daemon = samgr.system_ability_manager().as_object()
+    assert isinstance(daemon, bk.RemoteProxy)
+    return [info for info in samgr.list_system_abilities() if info.pid != daemon.owner.pid]

@@ -15,6 +15,7 @@ import pytest
 import binderkit as bk
 from binderkit import process, samgr
 from binderkit.errors import NoServiceManagerError, ParamTypeError, ParamValueError, ServiceNotFoundError
+from binderkit.samgr import reconnect
 from tests.samgr.processes import WAIT, Adder, ask, samgr_process, service_process
 
 Samgr = subprocess.Popen[bytes]
@@ -44,7 +45,7 @@ def test_a_service_of_another_process_is_found_and_called(running_samgr: Samgr) 
             assert ask(remote, 1, 41) == 42
             assert ask(remote, 2) == service.pid
         assert samgr.get_system_ability(0x1000) is samgr.check_system_ability("tests.adder")
-        (info,) = samgr.list_system_abilities()
+        (info,) = [one for one in samgr.list_system_abilities() if one.id == 0x1000]
         assert (info.id, info.name, info.pid, info.uid) == (0x1000, "tests.adder", service.pid, os.getuid())
 
 
@@ -176,8 +177,9 @@ def test_events_of_one_listener_come_in_order(running_samgr: Samgr) -> None:
 
 
 def test_samgr_killed_is_a_clear_error_and_a_new_one_is_found(device: Path) -> None:
+    adder = Adder()
     with samgr_process() as first:
-        samgr.add_system_ability(5, Adder())
+        samgr.add_system_ability(5, adder)
         remote = samgr.system_ability_manager().as_object()
         gone = threading.Event()
 
@@ -194,15 +196,13 @@ def test_samgr_killed_is_a_clear_error_and_a_new_one_is_found(device: Path) -> N
         with pytest.raises(NoServiceManagerError, match="no SAMgr runs"):
             samgr.get_system_ability(5)
     with samgr_process():
-        assert samgr.check_system_ability(5) is None
-        samgr.add_system_ability(5, Adder())
-        assert len(samgr.list_system_abilities()) == 1
+        assert samgr.get_system_ability(5, WAIT) is adder, "what was registered is registered again"
 
 
 def test_a_program_that_needs_samgr_starts_it(runtime_dir: Path) -> None:
     process.shutdown()
     try:
-        assert samgr.list_system_abilities() == []
+        assert 5 not in [info.id for info in samgr.list_system_abilities()]
         remote = samgr.system_ability_manager().as_object()
         assert isinstance(remote, bk.RemoteProxy)
         pid = remote.owner.pid
@@ -227,3 +227,36 @@ def test_wrong_arguments_are_refused_before_anything_is_sent(device: Path) -> No
         client.add_system_ability("a", Adder(), name="b")
     with pytest.raises(ParamTypeError):
         client.subscribe_system_ability(5, Adder())  # type: ignore[arg-type]
+
+
+def test_what_was_registered_comes_back_when_samgr_is_restarted_and_what_was_removed_does_not(device: Path) -> None:
+    adder, listener, processes = Adder(), Queue(), samgr.SystemProcessListener()
+    with samgr_process() as first:
+        samgr.add_system_ability(5, adder, name="tests.five")
+        samgr.add_system_ability("tests.gone", adder)
+        samgr.add_system_process("tests", adder)
+        samgr.subscribe_system_ability(6, listener)
+        samgr.subscribe_system_process(processes)
+        samgr.remove_system_ability("tests.gone")
+        first.kill()
+        first.wait(WAIT)
+    with samgr_process():
+        assert samgr.wait_for_system_ability("tests.five", WAIT) is adder
+        samgr.add_system_ability(6, adder)
+        assert listener.next() == ("added", 6, "")
+        assert samgr.check_system_ability("tests.gone") is None
+        assert [info.name for info in samgr.list_system_processes()] == ["tests"]
+        deadline = time.monotonic() + WAIT
+        while f"processes of pid {os.getpid()}" not in dump_of_samgr():
+            assert time.monotonic() < deadline
+        samgr.unsubscribe_system_process(processes)
+
+
+def test_what_samgr_refuses_is_not_remembered(running_samgr: Samgr) -> None:
+    adder = Adder()
+    samgr.add_system_ability(5, adder, name="tests.five")
+    with pytest.raises(bk.IpcError, match="belongs to"):
+        samgr.add_system_ability(6, adder, name="tests.five")
+    assert [words for kind, words in reconnect.remembered() if kind == reconnect.ABILITY] == [(5, "tests.five")]
+    samgr.remove_system_ability(5)
+    assert [words for kind, words in reconnect.remembered() if kind == reconnect.ABILITY] == []

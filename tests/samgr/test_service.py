@@ -20,8 +20,13 @@ from binderkit.errors import IpcError, ServiceError, ServiceNotFoundError, Unkno
 from binderkit.ipc import loop
 from binderkit.ipc.context import CallContext, Caller, current
 from binderkit.samgr import SystemAbilityListener, SystemAbilityManagerClient, codes
+from binderkit.samgr.conditions import EventRule, OnDemandEvent
+from binderkit.samgr.lifecycle_catalog import ProfileChanges
 from binderkit.samgr.policy import Policy
+from binderkit.samgr.profile import AbilityProfile, OnDemandEvents, Profile
+from binderkit.samgr.reason import ReasonId
 from binderkit.samgr.service import SystemAbilityManager
+from tests.samgr import fake_device
 from tests.samgr.processes import WAIT
 
 ALICE = 1001
@@ -397,3 +402,39 @@ def test_the_dump_tells_what_is_registered(device: Device) -> None:
         os.close(done)
         shown = text.read()
     assert "five" in shown and "'six' of pid" in shown
+
+
+def test_other_profiles_bring_other_events_at_once_or_when_their_process_ended() -> None:
+    """Through the whole service: collectors hear the rules, events start what is new and nothing that is removed."""
+
+    def demo(id: int, word: str) -> AbilityProfile:
+        rule = EventRule(ReasonId.PARAM, word, "1")
+        return fake_device.ability(id, start_on_demand=OnDemandEvents(events=(rule,)))
+
+    def profile(name: str, *abilities: AbilityProfile) -> Profile:
+        return Profile(name, Path(f"/{name}.toml"), abilities)
+
+    old = profile("demo", demo(5, "demo.old"), demo(6, "demo.other"))
+    device = fake_device.Device(old)
+    heard: list[set[str]] = []
+    device.service.watch_rules(lambda rules: heard.append({rule.name for rule in rules}))
+    try:
+        _, local, _ = device.up(5)
+        pid = device.client.get_system_process_info(5).pid
+        local.calls.clear()
+        changes = device.service.reload({"new": profile("new", demo(7, "demo.new"))})
+        assert changes == ProfileChanges(added=("new",), removed=("demo",), later=("demo",))
+        assert heard == [{"demo.new"}]
+        device.service.on_event(OnDemandEvent(ReasonId.PARAM, "demo.other", "1"))
+        device.service.on_event(OnDemandEvent(ReasonId.PARAM, "demo.new", "1"))
+        device.run()
+        assert local.calls == [] and device.starter.told[-1] == ("start", "new")
+        with pytest.raises(ServiceError, match="the profile was removed"):
+            device.client.load_system_ability(6, fake_device.Told())
+        device.service.process_exited("demo", pid, 0)
+        assert heard[1:] == [{"demo.new"}]
+        with pytest.raises(ServiceError, match="no profile has it"):
+            device.client.load_system_ability(6, fake_device.Told())
+        assert [info.name for info in device.client.list_system_processes()] == ["new"]
+    finally:
+        device.service.close()

@@ -82,6 +82,15 @@ class AbilityInfo:
         return f"system ability {self.id}{name} (pid {self.pid}, uid {self.uid})"
 
 
+def checked_id(key: object) -> int:
+    """Return ``key`` if it can be the id of an ability (ParamTypeError, 401, ParamValueError, 1000, otherwise)."""
+    if isinstance(key, str):
+        raise ParamTypeError(f"an id (int) of a system ability is expected here, got the name {key[:140]!r}")
+    found = checked_key(key)
+    assert isinstance(found, int)
+    return found
+
+
 def checked_key(key: object) -> AbilityKey:
     """Return ``key`` if it can be the id or the name of an ability.
 

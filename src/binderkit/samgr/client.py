@@ -1,235 +1,40 @@
-"""How programs use SAMgr: register, find, wait for and watch system abilities.
+"""How programs use SAMgr: register, find, load, wait for and watch system abilities and processes.
 
-Owns: the client's side of SAMgr's interface. The functions of this module ask
-the SAMgr of this process's runtime directory, started when none runs (unless
-BINDERKIT_NO_AUTOSTART is set); one that died is looked up anew by the next call.
-SystemAbilityManagerClient does the same with a given proxy.
+Owns: the functions that ask the SAMgr of this process's runtime directory. It is started when none runs (unless
+BINDERKIT_NO_AUTOSTART is set); one that died is looked up anew by the next call. What they register is registered
+again with the SAMgr that comes after one that died (reconnect.py); SystemAbilityManagerClient, which they use, does the
+same with a given proxy and remembers nothing.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, overload
+
 from binderkit import limits
 from binderkit import process as process  # says which driver this process uses by default
-from binderkit.errors import (
-    CallTimeoutError,
-    IpcError,
-    ParamTypeError,
-    ParamValueError,
-    ServiceError,
-    ServiceNotFoundError,
-)
+from binderkit.errors import ServiceError
 from binderkit.ipc.driver import current_driver
+from binderkit.ipc.proxy import RemoteProxy
 from binderkit.ipc.remote import IRemoteBroker, IRemoteObject
-from binderkit.parcel import MessageSequence
-from binderkit.samgr import codes
-from binderkit.samgr.ability import (
-    AbilityInfo,
-    AbilityKey,
-    checked_dump_flags,
-    checked_key,
-    checked_name,
-    checked_text,
-    write_key,
-)
+from binderkit.samgr import codes, reconnect
+from binderkit.samgr.ability import AbilityInfo, AbilityKey, checked_key
 from binderkit.samgr.listener import SystemAbilityListener
+from binderkit.samgr.load import SystemAbilityLoadCallback
+from binderkit.samgr.manager_client import SystemAbilityManagerClient as SystemAbilityManagerClient
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
-class SystemAbilityManagerClient:
-    """SAMgr's operations on a proxy of it.
+    from binderkit.samgr.conditions import EventRule
+    from binderkit.samgr.lifecycle_catalog import ProfileChanges
+    from binderkit.samgr.lifecycle_events import Payload, PolicyKind
+    from binderkit.samgr.processes import AbilityStatus, ProcessInfo, SystemProcessListener
 
-    Every method raises DeadObjectError (-32) when SAMgr is gone, RefusedError (303) when its policy does not allow
-    the operation, and for an id or name that cannot be one ParamTypeError (401) or ParamValueError (1000, 1001).
-    """
-
-    def __init__(self, remote: IRemoteObject) -> None:
-        """Use ``remote``, SAMgr's proxy (IPCSkeleton.get_context_object())."""
-        self._remote = remote
-
-    def as_object(self) -> IRemoteObject:
-        """Return SAMgr's proxy."""
-        return self._remote
-
-    def get_system_ability(self, key: AbilityKey, timeout: float | None = None) -> IRemoteObject:
-        """Return the object of a system ability.
-
-        Args:
-            key: its id, 1 … 0xFFFFFF, or its name.
-            timeout: seconds to wait for it to be registered, above 0 … 3000; None: it must be there now.
-
-        Raises:
-            ServiceNotFoundError: it is not there and ``timeout`` is None (1008).
-            CallTimeoutError: it did not come in time (999).
-        """
-        if timeout is not None:
-            return self.wait_for_system_ability(key, timeout)
-        return _object(self._ask(codes.GET_SYSTEM_ABILITY, key))
-
-    def check_system_ability(self, key: AbilityKey) -> IRemoteObject | None:
-        """Return the object of a system ability, None when it is not registered; never waits."""
-        reply = self._ask(codes.CHECK_SYSTEM_ABILITY, key)
-        return _object(reply) if reply.read_boolean() else None
-
-    def wait_for_system_ability(self, key: AbilityKey, timeout: float | None = None) -> IRemoteObject:
-        """Return the object of a system ability as soon as it is registered.
-
-        Args:
-            key: its id, 1 … 0xFFFFFF, or its name.
-            timeout: seconds, above 0 … 3000; None waits for ever (or for the deadline of the call being handled).
-
-        Raises:
-            CallTimeoutError: it did not come in time (999).
-            ParamTypeError, ParamValueError: ``timeout`` is no number, or out of range (401).
-            ServiceError: this process waits 256 times already (1010).
-        """
-        data = _request()
-        write_key(data, checked_key(key))
-        data.write_double(_checked_timeout(timeout))
-        return _object(self._send(codes.WAIT_SYSTEM_ABILITY, data))
-
-    def add_system_ability(
-        self,
-        key: AbilityKey,
-        remote: IRemoteObject | IRemoteBroker,
-        *,
-        name: str = "",
-        distributed: bool = False,
-        dump_flags: int = codes.DUMP_FLAG_PRIORITY_DEFAULT,
-        capability: str = "",
-        permission: str = "",
-    ) -> int:
-        """Register an object; it goes when its process ends. An ability with the same id is replaced.
-
-        Args:
-            key: the id, 1 … 0xFFFFFF; or a name only, then SAMgr gives an id.
-            remote: the object to offer, usually a RemoteObject or typed service of this process.
-            name: a name in addition to an id: 1 … 128 characters of A-Z a-z 0-9 _ . : / -, the first a letter or _.
-            distributed: whether other devices may see it.
-            dump_flags: which listings show it: bits 1 critical, 2 high, 4 normal, 8 default.
-            capability, permission: texts that listings show, at most 128 characters.
-
-        Returns:
-            The ability's id.
-
-        Raises:
-            ParamTypeError: ``remote`` is no remote object (401).
-            ServiceError: the name belongs to another ability or the object is dead (1001), or there are 1000
-                abilities (1011).
-        """
-        if not isinstance(remote, IRemoteObject) and isinstance(remote, IRemoteBroker):
-            remote = remote.as_object()
-        if not isinstance(remote, IRemoteObject):
-            raise ParamTypeError(f"a system ability is a RemoteObject or RemoteProxy, got {type(remote).__name__}")
-        key = checked_key(key)
-        if isinstance(key, str) and name:
-            raise ParamValueError(f"two names, {key!r} and {name!r}; give an id and a name, or one name")
-        if name:
-            checked_name(name)
-        data = _request()
-        data.write_int(key if isinstance(key, int) else 0)
-        data.write_string(key if isinstance(key, str) else name)
-        data.write_boolean(distributed)
-        data.write_int(checked_dump_flags(dump_flags))
-        data.write_string(checked_text("capability", capability))
-        data.write_string(checked_text("permission", permission))
-        data.write_remote_object(remote)
-        return self._send(codes.ADD_SYSTEM_ABILITY, data).read_int()
-
-    def remove_system_ability(self, key: AbilityKey) -> None:
-        """Take a system ability out of the registry.
-
-        Raises:
-            ServiceNotFoundError: it is not registered (1008).
-        """
-        self._ask(codes.REMOVE_SYSTEM_ABILITY, key)
-
-    def list_system_abilities(self, dump_flags: int = codes.DUMP_FLAG_PRIORITY_ALL) -> list[AbilityInfo]:
-        """Return the abilities that this process may see, by id.
-
-        Args:
-            dump_flags: only those with one of these bits, 1 … 15.
-        """
-        found: list[AbilityInfo] = []
-        more = True
-        while more:
-            data = _request()
-            data.write_int(found[-1].id if found else 0)
-            data.write_int(checked_dump_flags(dump_flags))
-            reply = self._send(codes.LIST_SYSTEM_ABILITIES, data)
-            more = reply.read_boolean()
-            found += [AbilityInfo.read(reply) for _ in range(min(reply.read_int(), codes.PAGE))]
-        return found
-
-    def subscribe_system_ability(self, key: AbilityKey, listener: SystemAbilityListener) -> None:
-        """Have ``listener`` told when an ability comes or goes; at once (asynchronously) if it is there.
-
-        Subscribing twice changes nothing.
-
-        Raises:
-            ParamTypeError: no SystemAbilityListener (401).
-            ServiceError: this process has 256 subscriptions (1010).
-        """
-        self._send(codes.SUBSCRIBE_SYSTEM_ABILITY, _with_listener(key, listener))
-
-    def unsubscribe_system_ability(self, key: AbilityKey, listener: SystemAbilityListener) -> None:
-        """End a subscription.
-
-        Raises:
-            ParamTypeError: no SystemAbilityListener (401).
-            ServiceError: it is not subscribed (1001).
-        """
-        self._send(codes.UNSUBSCRIBE_SYSTEM_ABILITY, _with_listener(key, listener))
-
-    def _ask(self, code: int, key: AbilityKey) -> MessageSequence:
-        data = _request()
-        write_key(data, checked_key(key))
-        return self._send(code, data)
-
-    def _send(self, code: int, data: MessageSequence) -> MessageSequence:
-        reply = MessageSequence()
-        self._remote.send_request(code, data, reply)
-        result = reply.read_int()
-        if result != codes.OK:
-            raise _error(result, reply.read_string())
-        return reply
-
-
-def _request() -> MessageSequence:
-    data = MessageSequence()
-    data.write_interface_token(codes.DESCRIPTOR)
-    return data
-
-
-def _object(reply: MessageSequence) -> IRemoteObject:
-    remote: IRemoteObject = reply.read_remote_object()
-    return remote
-
-
-def _with_listener(key: AbilityKey, listener: object) -> MessageSequence:
-    if not isinstance(listener, SystemAbilityListener):
-        raise ParamTypeError(f"expected a SystemAbilityListener, got {type(listener).__name__}")
-    data = _request()
-    write_key(data, checked_key(key))
-    data.write_remote_object(listener)
-    return data
-
-
-def _checked_timeout(timeout: object) -> float:
-    """Return the seconds as they travel: 0 is for ever."""
-    if timeout is None:
-        return 0.0
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-        raise ParamTypeError(f"timeout is a number of seconds or None, got {type(timeout).__name__}")
-    if not 0 < timeout <= limits.MAX_WAIT_TIME:
-        raise ParamValueError(f"timeout must be above 0 and at most {limits.MAX_WAIT_TIME} seconds, got {timeout}")
-    return float(timeout)
-
-
-def _error(result: int, text: str) -> IpcError:
-    if result == codes.LOAD_SA_TIMEOUT:
-        return CallTimeoutError(text, code=result)
-    if result == codes.ABILITY_NOT_FOUND:
-        return ServiceNotFoundError(text)
-    return ServiceError(text, code=result)
+_PROCESS_SUBSCRIPTION: Final = "process subscription"
+_OFFER: Final = "offer"
 
 
 def system_ability_manager() -> SystemAbilityManagerClient:
@@ -241,8 +46,36 @@ def system_ability_manager() -> SystemAbilityManagerClient:
     return SystemAbilityManagerClient(current_driver().context_object(start=True))
 
 
+@contextmanager
+def _remembered(
+    kind: str, key: Hashable, redo: Callable[[SystemAbilityManagerClient], object]
+) -> Iterator[SystemAbilityManagerClient]:
+    """Yield SAMgr's client; what is registered with it in the block is registered again when SAMgr was restarted.
+
+    Remembered before it is asked for: a SAMgr that dies in between loses nothing. Forgotten when it is refused.
+    """
+    manager = system_ability_manager()
+    remote = manager.as_object()
+    if not isinstance(remote, RemoteProxy) or remote.owner.pid == os.getpid():
+        yield manager  # SAMgr's own process: it ends with it
+        return
+    reconnect.remember(kind, key, lambda client: _nothing(redo(client)))
+    try:
+        yield manager
+    except BaseException:
+        reconnect.forget(kind, key)
+        raise
+
+
+def _nothing(_: object) -> None:
+    """Drop a result."""
+
+
+# --- abilities -----------------------------------------------------------------------------------------
+
+
 def get_system_ability(key: AbilityKey, timeout: float | None = None) -> IRemoteObject:
-    """Return the object of a system ability; see SystemAbilityManagerClient.get_system_ability."""
+    """Return the object of a system ability, loaded if need be; see SystemAbilityManagerClient.get_system_ability."""
     return system_ability_manager().get_system_ability(key, timeout)
 
 
@@ -267,20 +100,41 @@ def add_system_ability(
     permission: str = "",
 ) -> int:
     """Register an object and return its id; see SystemAbilityManagerClient.add_system_ability."""
-    return system_ability_manager().add_system_ability(
-        key,
-        remote,
-        name=name,
-        distributed=distributed,
-        dump_flags=dump_flags,
-        capability=capability,
-        permission=permission,
-    )
+
+    def add(client: SystemAbilityManagerClient) -> int:
+        return client.add_system_ability(
+            key,
+            remote,
+            name=name,
+            distributed=distributed,
+            dump_flags=dump_flags,
+            capability=capability,
+            permission=permission,
+        )
+
+    words = (checked_key(key), name)
+    with _remembered(reconnect.ABILITY, words, add) as manager:
+        ability = add(manager)
+    return ability
 
 
 def remove_system_ability(key: AbilityKey) -> None:
     """Take a system ability out of the registry (ServiceNotFoundError, 1008, when it is not there)."""
-    system_ability_manager().remove_system_ability(key)
+    manager = system_ability_manager()
+    ability = checked_key(key)
+    # First, or a SAMgr that dies meanwhile would get it back. The words it was registered by may be others.
+    for kind, words in _abilities_remembered():
+        if ability in words:
+            reconnect.forget(kind, words)
+    manager.remove_system_ability(key)
+
+
+def _abilities_remembered() -> list[tuple[str, tuple[object, ...]]]:
+    return [
+        (kind, words)
+        for kind, words in reconnect.remembered()
+        if kind == reconnect.ABILITY and isinstance(words, tuple)
+    ]
 
 
 def list_system_abilities(dump_flags: int = codes.DUMP_FLAG_PRIORITY_ALL) -> list[AbilityInfo]:
@@ -290,9 +144,181 @@ def list_system_abilities(dump_flags: int = codes.DUMP_FLAG_PRIORITY_ALL) -> lis
 
 def subscribe_system_ability(key: AbilityKey, listener: SystemAbilityListener) -> None:
     """Have ``listener`` told when an ability comes or goes; see SystemAbilityManagerClient."""
-    system_ability_manager().subscribe_system_ability(key, listener)
+
+    def subscribe(client: SystemAbilityManagerClient) -> None:
+        client.subscribe_system_ability(key, listener)
+
+    with _remembered(reconnect.SUBSCRIPTION, (checked_key(key), listener), subscribe) as manager:
+        subscribe(manager)
 
 
 def unsubscribe_system_ability(key: AbilityKey, listener: SystemAbilityListener) -> None:
     """End a subscription; see SystemAbilityManagerClient."""
-    system_ability_manager().unsubscribe_system_ability(key, listener)
+    manager = system_ability_manager()
+    known = reconnect.forget(reconnect.SUBSCRIPTION, (checked_key(key), listener))
+    try:
+        manager.unsubscribe_system_ability(key, listener)
+    except ServiceError:
+        if not known:  # else SAMgr was restarted, and had not been told of the subscription again yet
+            raise
+
+
+# --- loading -------------------------------------------------------------------------------------------
+
+
+@overload
+def load_system_ability(key: AbilityKey, *, timeout: float = ...) -> IRemoteObject: ...
+
+
+@overload
+def load_system_ability(key: AbilityKey, callback: SystemAbilityLoadCallback, *, timeout: float = ...) -> None: ...
+
+
+def load_system_ability(
+    key: AbilityKey, callback: SystemAbilityLoadCallback | None = None, *, timeout: float = limits.LOAD_TIMEOUT
+) -> IRemoteObject | None:
+    """Have a system ability started if it does not run; see SystemAbilityManagerClient.load_system_ability."""
+    manager = system_ability_manager()
+    if callback is None:
+        return manager.load_system_ability(key, timeout=timeout)
+    manager.load_system_ability(key, callback, timeout=timeout)
+    return None
+
+
+def unload_system_ability(key: AbilityKey) -> None:
+    """Have an ability of this process unloaded when it is idle; see SystemAbilityManagerClient."""
+    system_ability_manager().unload_system_ability(key)
+
+
+def cancel_unload_system_ability(key: AbilityKey) -> None:
+    """Keep an ability of this process that was to be unloaded; see SystemAbilityManagerClient."""
+    system_ability_manager().cancel_unload_system_ability(key)
+
+
+def report_start_failure(key: AbilityKey, text: str) -> None:
+    """Tell that an ability of this process failed at its start; see SystemAbilityManagerClient."""
+    system_ability_manager().report_start_failure(key, text)
+
+
+def unload_all_idle_system_abilities() -> None:
+    """End every process none of whose abilities is needed; see SystemAbilityManagerClient."""
+    system_ability_manager().unload_all_idle_system_abilities()
+
+
+def list_ability_states() -> list[AbilityStatus]:
+    """Return all system abilities, those that do not run included; see SystemAbilityManagerClient."""
+    return system_ability_manager().list_ability_states()
+
+
+def get_on_demand_ability_ids() -> list[int]:
+    """Return the ids of this process's abilities that are started on demand."""
+    return system_ability_manager().get_on_demand_ability_ids()
+
+
+def get_extension_ability_ids(extension: str, *, running: bool = False) -> list[int]:
+    """Return the abilities whose profile names an extension; see SystemAbilityManagerClient."""
+    return system_ability_manager().get_extension_ability_ids(extension, running=running)
+
+
+def get_running_extension_infos(extension: str) -> list[tuple[int, IRemoteObject]]:
+    """Return the running abilities with an extension, and their local managers; see SystemAbilityManagerClient."""
+    return system_ability_manager().get_running_extension_infos(extension)
+
+
+def add_on_demand_system_ability_info(ability_id: int) -> None:
+    """Say that this process starts an ability when it is asked for; see SystemAbilityManagerClient."""
+
+    def add(client: SystemAbilityManagerClient) -> None:
+        client.add_on_demand_system_ability_info(ability_id)
+
+    with _remembered(_OFFER, ability_id, add) as manager:
+        add(manager)
+
+
+def check_on_demand_system_ability_info(key: AbilityKey) -> str | None:
+    """Return the name of the process that is asked to start an ability, None when nobody can start it."""
+    return system_ability_manager().check_on_demand_system_ability_info(key)
+
+
+def get_common_event_extra_data_ids(key: AbilityKey, event: str = "") -> list[int]:
+    """Return the numbers of the payloads kept for an ability of this process; see SystemAbilityManagerClient."""
+    return system_ability_manager().get_common_event_extra_data_ids(key, event)
+
+
+def reload_profiles() -> ProfileChanges:
+    """Have the daemon read its profile directory again; see SystemAbilityManagerClient."""
+    return system_ability_manager().reload_profiles()
+
+
+def get_on_demand_reason_extra_data(extra_data_id: int) -> Payload:
+    """Return what the common event brought that started an ability; see SystemAbilityManagerClient."""
+    return system_ability_manager().get_on_demand_reason_extra_data(extra_data_id)
+
+
+def get_on_demand_policy(key: AbilityKey, kind: PolicyKind) -> tuple[EventRule, ...]:
+    """Return the events that start (or stop) an ability of this process; see SystemAbilityManagerClient."""
+    return system_ability_manager().get_on_demand_policy(key, kind)
+
+
+def update_on_demand_policy(key: AbilityKey, kind: PolicyKind, rules: Sequence[EventRule]) -> None:
+    """Replace the events that start (or stop) an ability of this process; see SystemAbilityManagerClient."""
+    system_ability_manager().update_on_demand_policy(key, kind, rules)
+
+
+# --- processes -----------------------------------------------------------------------------------------
+
+
+def add_system_process(name: str, local: IRemoteObject | IRemoteBroker) -> None:
+    """Make this process known as one that hosts system abilities; see SystemAbilityManagerClient."""
+
+    def add(client: SystemAbilityManagerClient) -> None:
+        client.add_system_process(name, local)
+
+    with _remembered(reconnect.PROCESS, name, add) as manager:
+        add(manager)
+
+
+def list_system_processes() -> list[ProcessInfo]:
+    """Return the processes that are known, running or not, by name."""
+    return system_ability_manager().list_system_processes()
+
+
+def get_system_process_info(key: AbilityKey) -> ProcessInfo:
+    """Return the process that hosts, or would host, an ability; see SystemAbilityManagerClient."""
+    return system_ability_manager().get_system_process_info(key)
+
+
+def get_idle_processes() -> list[str]:
+    """Return the processes none of whose abilities is needed, the longest idle first."""
+    return system_ability_manager().get_idle_processes()
+
+
+def get_local_ability_manager(key: AbilityKey) -> IRemoteObject:
+    """Return the ILocalAbilityManager of the process that hosts an ability; see SystemAbilityManagerClient."""
+    return system_ability_manager().get_local_ability_manager(key)
+
+
+def unload_processes(names: Sequence[str]) -> None:
+    """End processes, whoever needs their abilities; see SystemAbilityManagerClient."""
+    system_ability_manager().unload_processes(names)
+
+
+def subscribe_system_process(listener: SystemProcessListener) -> None:
+    """Have ``listener`` told of processes that start, stop, and become idle or active."""
+
+    def subscribe(client: SystemAbilityManagerClient) -> None:
+        client.subscribe_system_process(listener)
+
+    with _remembered(_PROCESS_SUBSCRIPTION, listener, subscribe) as manager:
+        subscribe(manager)
+
+
+def unsubscribe_system_process(listener: SystemProcessListener) -> None:
+    """End a subscription (ServiceError, 1001, when there is none)."""
+    manager = system_ability_manager()
+    known = reconnect.forget(_PROCESS_SUBSCRIPTION, listener)
+    try:
+        manager.unsubscribe_system_process(listener)
+    except ServiceError:
+        if not known:  # else SAMgr was restarted, and had not been told of the subscription again yet
+            raise

@@ -107,6 +107,10 @@ class Policy:
             return None
         return f"uid {uid} may not use this SAMgr ({self._source} has no rule for it)"
 
+    def is_trusted(self, caller: Caller) -> bool:
+        """Whether ``caller`` is SAMgr's own user or root, who may do everything (OpenHarmony: native tokens)."""
+        return caller.uid in self._trusted and not caller.device_id
+
     def may_add(self, caller: Caller, info: AbilityInfo, rival: AbilityInfo | None) -> str | None:
         """Return why ``caller`` may not register ``info`` in place of ``rival``, None if it may.
 

@@ -1,59 +1,62 @@
 """SystemAbilityManager: the object behind handle 0, through which services are found.
 
-Owns: the registered abilities, the subscriptions, and who waits for what. Why
-an ordinary RemoteObject: everything SAMgr does goes through the same calls,
-objects and death notices that every user of the package has.
+Owns: the transactions about registering, finding, waiting for and watching abilities, and putting SAMgr's parts
+together: operations_load.py and operations_process.py, and parts that are given (access tokens). Why an ordinary
+RemoteObject: everything SAMgr does goes through the same calls, objects and death notices that every user has.
 
-Rules upheld (reference 2.1–2.4): every request carries the interface token;
-identity is the kernel's; an ability goes when its process does; re-adding tells
-listeners Removed, then Added; a listener that comes late hears Added at once,
-asynchronously; quotas are charged to the calling process. Who waits for an
-ability holds no thread.
+Rules upheld (reference 2.1–2.5): every request carries the interface token; identity is the kernel's; an ability goes
+when its process does; re-adding tells listeners Removed, then Added; a listener that comes late hears Added at once,
+asynchronously; quotas are charged to the calling process; an id of a profile is registered by that profile's process
+only; asking for an ability that can be started starts it. Who waits for an ability holds no thread.
 
-Locks: ``_lock`` guards table, subscriptions, outbox and waiters, each time for a
-few statements. Nothing is called while it is held: events are put into the
-outbox under it (that fixes their order) and told by worker threads afterwards.
+Locks: Core's one lock, each time for a few statements. Nothing is called while it is held: what is to be told and done
+is queued under it (that fixes the order), and told and done by worker threads afterwards.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import threading
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from binderkit import limits
 from binderkit.errors import (
-    DeadObjectError,
     IpcError,
     ParamError,
-    RefusedError,
     ServiceError,
     ServiceNotFoundError,
     UnknownTransactionError,
 )
 from binderkit.ipc.context import Caller, calling_identity
 from binderkit.ipc.driver import current_driver
-from binderkit.ipc.option import MessageOption
 from binderkit.ipc.proxy import DeathRecipient, RemoteProxy
 from binderkit.ipc.remote import IRemoteObject, RemoteObject
 from binderkit.parcel import MessageSequence
 from binderkit.samgr import codes, report
 from binderkit.samgr.ability import AbilityInfo, AbilityKey, checked_dump_flags, read_key
+from binderkit.samgr.lifecycle_actions import ProfilesChanged
+from binderkit.samgr.operations import Core, Operation, Part, Permitted, refuse_if
+from binderkit.samgr.operations_load import LoadOperations
+from binderkit.samgr.operations_process import ProcessOperations
 from binderkit.samgr.policy import Policy
 from binderkit.samgr.requests import answer_no, check_token, read_info, read_object
-from binderkit.samgr.subscriptions import Event, Outbox, Subscriptions
-from binderkit.samgr.table import AbilityTable, Entry
+from binderkit.samgr.subscriptions import Event
+from binderkit.samgr.table import Entry
+from binderkit.samgr.teller import Submit, unwatch, watch
 from binderkit.samgr.waiters import Waiters, resolve
 
 if TYPE_CHECKING:
+    from binderkit.ipc.option import MessageOption
     from binderkit.ipc.remote import HandlerResult
+    from binderkit.samgr.conditions import EventRule, OnDemandEvent
+    from binderkit.samgr.lifecycle_catalog import ProfileChanges
+    from binderkit.samgr.profile import Profile
+    from binderkit.samgr.starter import Starter
 
 _log = logging.getLogger("binderkit.samgr")
-_ONE_WAY = MessageOption(MessageOption.TF_ASYNC)
-Submit = Callable[[Callable[[], None]], None]
-"""Runs a task soon on another thread."""
 
 
 class SystemAbilityManager(RemoteObject):
@@ -61,20 +64,42 @@ class SystemAbilityManager(RemoteObject):
 
     Args:
         policy: who may do what; default: SAMgr's own user and root.
-        submit: how listeners are told on another thread; default: the driver's workers.
+        submit: how listeners are told, and orders carried out, on another thread; default: the driver's workers.
+        profiles: the processes that can be started, and their abilities; no name and no id twice.
+        starter: launches processes; None: they are started by hand.
+        parts: further transactions.
+        permitted: whether a caller has a permission; None: only SAMgr's user and root have any.
+        start_timeout: seconds from the start of an ability until it must be registered.
+        references_interval: seconds between two counts of who holds an ability that goes when nobody does.
+
+    One with profiles, or whose processes make themselves known, is ended by ``close``.
     """
 
-    def __init__(self, policy: Policy | None = None, *, submit: Submit | None = None) -> None:
+    def __init__(
+        self,
+        policy: Policy | None = None,
+        *,
+        submit: Submit | None = None,
+        profiles: Iterable[Profile] = (),
+        starter: Starter | None = None,
+        parts: Sequence[Part] = (),
+        permitted: Permitted | None = None,
+        start_timeout: float = limits.START_TIMEOUT,
+        references_interval: float = limits.REFERENCES_INTERVAL,
+    ) -> None:
         super().__init__(codes.DESCRIPTOR)
         self._policy = policy or Policy()
-        self._submit = submit or _submit_to_driver
-        self._lock = threading.Lock()
-        self._table = AbilityTable()
-        self._subscriptions = Subscriptions()
-        self._outbox = Outbox()
-        self._mourned: dict[IRemoteObject, DeathRecipient] = {}
+        by_name = {profile.process: profile for profile in profiles}
+        self._core = core = Core(
+            self._policy, by_name, starter, submit or _submit_to_driver, permitted, start_timeout, references_interval
+        )
+        core.bury = self._bury
+        self._lock = core.lock
+        self._table = core.table
         self._waiters = Waiters()
-        self._operations: dict[int, Callable[[MessageSequence, MessageSequence, Caller], Awaitable[None] | None]] = {
+        self._loading = LoadOperations(core)
+        self._processes = ProcessOperations(core)
+        own: dict[int, Operation] = {
             codes.GET_SYSTEM_ABILITY: self._get,
             codes.CHECK_SYSTEM_ABILITY: self._check,
             codes.ADD_SYSTEM_ABILITY: self._add,
@@ -84,8 +109,76 @@ class SystemAbilityManager(RemoteObject):
             codes.UNSUBSCRIBE_SYSTEM_ABILITY: self._unsubscribe,
             codes.WAIT_SYSTEM_ABILITY: self._wait,
         }
+        self._operations = _merged([own, self._loading.operations, self._processes.operations])
+        for part in parts:
+            self.add_part(part)
 
-    # --- requests --------------------------------------------------------------------------------
+    # --- the device around it ---------------------------------------------------------------------
+
+    def add_part(self, part: Part) -> None:
+        """Add transactions; before the first request.
+
+        Raises:
+            ValueError: there is one with such a code already.
+        """
+        self._operations = _merged([self._operations, part.operations])
+
+    def boot(self) -> None:
+        """Start every process that has an ability which runs on create."""
+        self._core.runner.change(lambda: self._core.lifecycle.boot(time.monotonic()))
+
+    def on_event(self, event: OnDemandEvent) -> None:
+        """Start and stop the abilities whose profiles wait for this event; collectors call it, from any thread."""
+        core, now = self._core, time.monotonic()
+        with core.lock:
+            starts, stops, reason = core.policies.matching(event)
+            for ability in starts:
+                core.runner.queue(core.lifecycle.load(ability, now, reason=reason))
+            for ability in stops:
+                core.runner.queue(core.lifecycle.unload(ability, now, reason))
+        core.runner.flush()
+
+    def reload(self, profiles: Mapping[str, Profile]) -> ProfileChanges:
+        """Go by these profiles from now on, as far as what runs allows; see Lifecycle.reload.
+
+        Args:
+            profiles: by the name of their process; no id and no name of an ability occurs twice.
+
+        Returns:
+            What changed, and what of it waits for the end of a process.
+        """
+        core = self._core
+        with core.lock:
+            actions = core.lifecycle.reload(profiles, time.monotonic())
+            core.runner.queue(actions)
+        core.runner.flush()
+        return next(one.changes for one in actions if isinstance(one, ProfilesChanged) and one.changes is not None)
+
+    def event_rules(self) -> list[EventRule]:
+        """Return all rules of events in force: what collectors of timed events must watch for."""
+        with self._lock:
+            return self._core.policies.all_rules()
+
+    def watch_rules(self, action: Callable[[list[EventRule]], None]) -> None:
+        """Have ``action`` called with all rules in force whenever a program changed those of its abilities."""
+        self._core.rules_changed = action
+
+    def process_exited(self, name: str, pid: int, status: int) -> None:
+        """Note that a process ended (the supervisor calls it); ``status``: exit code, or minus a signal's number."""
+        self._core.runner.exited(name, pid, status)
+
+    def expect_process(self, name: str, pid: int) -> None:
+        """Note that a process that a former SAMgr launched still runs, and will make itself known.
+
+        Until then it is not launched a second time; one that does not come within START_TIMEOUT is ended.
+        """
+        self._core.runner.change(lambda: self._core.lifecycle.process_launched(name, pid, time.monotonic()))
+
+    def close(self) -> None:
+        """End what SAMgr runs beside its requests. Idempotent."""
+        self._core.runner.close()
+
+    # --- requests ---------------------------------------------------------------------------------
 
     def on_remote_message_request(
         self, code: int, data: MessageSequence, reply: MessageSequence, option: MessageOption
@@ -106,28 +199,51 @@ class SystemAbilityManager(RemoteObject):
             return answer_no(reply, error)
         return True if result is None else _finish(result, reply)
 
-    def _get(self, data: MessageSequence, reply: MessageSequence, caller: Caller) -> None:
+    def _get(self, data: MessageSequence, reply: MessageSequence, caller: Caller) -> Awaitable[None] | None:
         key = read_key(data)
         entry = self._find(key, caller)
         if entry is None:
+            record = self._loading.record(key)
+            if record is not None:
+                return self._loading.loaded(record.id, limits.LOAD_TIMEOUT, reply, caller)
             raise ServiceNotFoundError(
-                f"no system ability {key!r} is registered; start its service, or wait for it with a timeout"
+                f"no system ability {key!r} is registered and no profile has it; start its service, or wait for it "
+                "with a timeout"
             )
+        self._used(entry.info.id)
         reply.write_int(codes.OK)
         reply.write_remote_object(entry.remote)
+        return None
 
     def _check(self, data: MessageSequence, reply: MessageSequence, caller: Caller) -> None:
         entry = self._find(read_key(data), caller)
+        if entry is not None:
+            self._used(entry.info.id)
         reply.write_int(codes.OK)
         reply.write_boolean(entry is not None)
         if entry is not None:
             reply.write_remote_object(entry.remote)
 
     def _find(self, key: AbilityKey, caller: Caller) -> Entry | None:
-        with self._lock:
-            entry = self._table.find(key)
-        _refuse_if(self._policy.may_get(caller, (key,) if entry is None else entry.info.keys))
+        entry = self._core.find(key)
+        refuse_if(self._policy.may_get(caller, (key,) if entry is None else entry.info.keys))
+        self._core.refuse_get_permission(caller, key if entry is None else entry.info.id)
         return entry
+
+    def _bury(self, entry: Entry) -> None:
+        """Its process is known to be gone, the notice of that is on its way: nobody is given it any more."""
+        if entry.recipient is not None:
+            self._ability_died(entry.recipient)
+
+    def _used(self, ability: int) -> None:
+        """Note that somebody was given an ability."""
+        core = self._core
+        with self._lock:
+            actions = core.lifecycle.used(ability, time.monotonic())
+            if actions:
+                core.runner.queue(actions)
+        if actions:
+            core.runner.flush()
 
     def _list(self, data: MessageSequence, reply: MessageSequence, caller: Caller) -> None:
         after, flags = data.read_int(), checked_dump_flags(data.read_int())
@@ -140,31 +256,34 @@ class SystemAbilityManager(RemoteObject):
         for info in visible[: codes.PAGE]:
             info.write(reply)
 
-    # --- adding and removing ---------------------------------------------------------------------
+    # --- adding and removing ----------------------------------------------------------------------
 
     def _add(self, data: MessageSequence, reply: MessageSequence, caller: Caller) -> None:
-        info = read_info(data, caller)
+        info = self._profiled(read_info(data, caller))
         remote = read_object(data, "the object of the ability", codes.ABILITY_OBJECT_NULL)
-        entry = Entry(info, remote, _watch(remote, self._ability_died))
+        core = self._core
+        entry = Entry(info, remote, watch(remote, self._ability_died))
         try:
             with self._lock:
+                core.lifecycle.check_ability(info.id, caller.pid)
                 rival = self._table.rivals(info)
                 refusal = self._policy.may_add(caller, info, None if rival is None else rival.info)
                 if refusal is None:
                     entry, old = self._table.add(entry)
                     if old is not None:
-                        self._post(old.info, codes.ON_REMOVE_SYSTEM_ABILITY)
-                    self._post(entry.info, codes.ON_ADD_SYSTEM_ABILITY)
+                        core.teller.post(old.info, codes.ON_REMOVE_SYSTEM_ABILITY)
+                    core.teller.post(entry.info, codes.ON_ADD_SYSTEM_ABILITY)
                     waiting = self._waiters.take(entry.info)
-            _refuse_if(refusal)
+                    core.runner.queue(core.lifecycle.ability_added(entry.info.id, time.monotonic()))
+            refuse_if(refusal)
         except IpcError:
-            _unwatch(remote, entry.recipient)
+            unwatch(remote, entry.recipient)
             raise
         if old is not None:
-            _unwatch(old.remote, old.recipient)
+            unwatch(old.remote, old.recipient)
         for future in waiting:
             resolve(future, entry.remote)
-        self._tell()
+        core.runner.flush()
         _log.info("%s %s", "replaced" if old is not None else "added", entry.info)
         if remote.is_object_dead() and entry.recipient is not None:
             # It may have died before the table knew it; its death notice found nothing then.
@@ -172,108 +291,90 @@ class SystemAbilityManager(RemoteObject):
         reply.write_int(codes.OK)
         reply.write_int(entry.info.id)
 
+    def _profiled(self, info: AbilityInfo) -> AbilityInfo:
+        """Return ``info`` with the id and name that a profile gives the ability.
+
+        Raises:
+            ServiceError: the name is that of another ability's profile, or distributed is not what the profile says
+                (1001).
+        """
+        core = self._core
+        with core.lock:
+            record = core.lifecycle.find(info.id) if info.id else core.lifecycle.find(info.name)
+            namesake = core.lifecycle.find(info.name) if info.name else None
+            process = None if record is None else record.process.name
+        if namesake is not None and namesake is not record:
+            raise ServiceError(
+                f"the name {info.name!r} belongs to {namesake.title} of a profile; use another name",
+                code=codes.INVALID_INPUT,
+            )
+        if record is None or process is None:
+            return info
+        core.runner.known(process)
+        if record.process.profile is not None and info.distributed != record.profile.distributed:
+            raise ServiceError(
+                f"{record.title} is registered with distributed={info.distributed}, its profile says "
+                f"{record.profile.distributed}; both must say the same",
+                code=codes.INVALID_INPUT,
+            )
+        return replace(info, id=record.id, name=info.name or record.profile.name)
+
     def _remove(self, data: MessageSequence, reply: MessageSequence, caller: Caller) -> None:
-        key = read_key(data)
+        key, core = read_key(data), self._core
         with self._lock:
             entry = self._table.find(key)
             refusal = None if entry is None else self._policy.may_remove(caller, entry.info)
             if entry is not None and refusal is None:
-                self._table.discard(entry)
-                self._post(entry.info, codes.ON_REMOVE_SYSTEM_ABILITY)
-        _refuse_if(refusal)
+                self._take_out(entry)
+                core.runner.queue(core.lifecycle.ability_removed(entry.info.id, time.monotonic()))
+        refuse_if(refusal)
         if entry is None:
             raise ServiceNotFoundError(f"no system ability {key!r} is registered, so it cannot be removed")
-        _unwatch(entry.remote, entry.recipient)
-        self._tell()
+        unwatch(entry.remote, entry.recipient)
+        core.runner.flush()
         _log.info("removed %s", entry.info)
         reply.write_int(codes.OK)
 
+    def _take_out(self, entry: Entry) -> None:
+        """Under the lock."""
+        self._table.discard(entry)
+        self._core.teller.post(entry.info, codes.ON_REMOVE_SYSTEM_ABILITY)
+
     def _ability_died(self, recipient: DeathRecipient) -> None:
+        core, now = self._core, time.monotonic()
         with self._lock:
             entry = self._table.by_recipient(recipient)
             if entry is None:
                 return
-            self._table.discard(entry)
-            self._post(entry.info, codes.ON_REMOVE_SYSTEM_ABILITY)
+            self._take_out(entry)
+            record = core.lifecycle.find(entry.info.id)
+            if record is not None:
+                own = isinstance(entry.remote, RemoteProxy) and entry.remote.owner.pid == entry.info.pid
+                lost = core.lifecycle.process_lost(record.process.name, entry.info.pid, now) if own else []
+                core.runner.queue(lost or core.lifecycle.ability_removed(entry.info.id, now))
         _log.info("the process of %s ended, it is removed", entry.info)
-        self._tell()
+        core.runner.flush()
 
     # --- listeners --------------------------------------------------------------------------------
 
     def _subscribe(self, data: MessageSequence, reply: MessageSequence, caller: Caller) -> None:
         key = read_key(data)
         listener = read_object(data, "the listener", codes.LISTENER_NULL)
-        _refuse_if(self._policy.may_get(caller, (key,)))
-        recipient = _watch(listener, lambda _: self._drop_listener(caller.pid, listener))
-        try:
-            with self._lock:
-                fresh = self._subscriptions.add(caller.pid, key, listener)
-                entry = self._table.find(key)
-                if fresh and entry is not None:
-                    self._queue(caller.pid, Event(listener, codes.ON_ADD_SYSTEM_ABILITY, entry.info.id))
-                known = listener in self._mourned
-                if not known and recipient is not None:
-                    self._mourned[listener] = recipient
-        except IpcError:
-            _unwatch(listener, recipient)
-            raise
-        if known:
-            _unwatch(listener, recipient)
-        if listener.is_object_dead():
-            self._drop_listener(caller.pid, listener)
-        self._tell()
+        refuse_if(self._policy.may_get(caller, (key,)))
+
+        def first() -> Event | None:
+            entry = self._table.find(key)
+            return None if entry is None else Event(listener, codes.ON_ADD_SYSTEM_ABILITY, entry.info.id)
+
+        self._core.teller.subscribe(caller.pid, key, listener, first)
         reply.write_int(codes.OK)
 
     def _unsubscribe(self, data: MessageSequence, reply: MessageSequence, caller: Caller) -> None:
         key = read_key(data)
         listener = read_object(data, "the listener", codes.LISTENER_NULL)
-        with self._lock:
-            found = self._subscriptions.remove(caller.pid, key, listener)
-            over = found and not self._subscriptions.holds(listener)
-            recipient = self._mourned.pop(listener, None) if over else None
-        _unwatch(listener, recipient)
-        if not found:
+        if not self._core.teller.unsubscribe(caller.pid, key, listener):
             raise ServiceError(f"this listener is not subscribed to {key!r}", code=codes.INVALID_INPUT)
         reply.write_int(codes.OK)
-
-    def _drop_listener(self, pid: int, listener: IRemoteObject) -> None:
-        with self._lock:
-            self._subscriptions.remove_listener(listener)
-            self._outbox.forget(pid, listener)
-            recipient = self._mourned.pop(listener, None)
-        _unwatch(listener, recipient)
-
-    def _post(self, info: AbilityInfo, code: int) -> None:
-        """Queue an event for everybody who wants it (under the lock)."""
-        for listener, pid in self._subscriptions.of(info).items():
-            self._queue(pid, Event(listener, code, info.id))
-
-    def _queue(self, pid: int, event: Event) -> None:
-        if not self._outbox.post(pid, event):
-            _log.warning("process %d does not read what it subscribed to; %r is taken out", pid, event.listener)
-            self._subscriptions.remove_listener(event.listener)
-            self._outbox.forget(pid, event.listener)
-            self._mourned.pop(event.listener, None)
-
-    def _tell(self) -> None:
-        """Have workers tell what is queued (without the lock)."""
-        with self._lock:
-            pids = self._outbox.claim()
-        for pid in pids:
-            self._submit(lambda pid=pid: self._tell_process(pid))  # type: ignore[misc]
-
-    def _tell_process(self, pid: int) -> None:
-        while True:
-            with self._lock:
-                event = self._outbox.next(pid)
-            if event is None:
-                return
-            try:
-                _tell_one(event)
-            except IpcError as error:
-                # What it missed cannot be made up for, so it hears no more, instead of half the truth.
-                _log.warning("listener %r of process %d is taken out: %s", event.listener, pid, error)
-                self._drop_listener(pid, event.listener)
 
     # --- waiting ----------------------------------------------------------------------------------
 
@@ -282,7 +383,11 @@ class SystemAbilityManager(RemoteObject):
         seconds = data.read_double()
         if not 0 <= seconds <= limits.MAX_WAIT_TIME:
             raise ServiceError(f"a wait of {seconds} s; it must be 0 (for ever) … {limits.MAX_WAIT_TIME} s")
-        _refuse_if(self._policy.may_get(caller, (key,)))
+        self._core.refuse_get(caller, key)
+        self._core.find(key)  # one that is dead is no longer found after this
+        record = self._loading.record(key)
+        if record is not None and self._core.starter is not None:
+            return self._loading.loaded(record.id, seconds or None, reply, caller)
         return self._waited(key, seconds, reply, caller.pid)
 
     async def _waited(self, key: AbilityKey, seconds: float, reply: MessageSequence, pid: int) -> None:
@@ -304,52 +409,27 @@ class SystemAbilityManager(RemoteObject):
         reply.write_int(codes.OK)
         reply.write_remote_object(remote)
 
-    # --- dump ---------------------------------------------------------------------------------------
+    # --- dump -------------------------------------------------------------------------------------
 
     def on_dump(self, descriptor: int, arguments: list[str]) -> None:
-        """Write what is registered and who listens or waits; ``-h`` tells the options (reference 2.8)."""
+        """Write what is registered, in which state, who listens or waits; ``-h`` tells the options (reference 2.8)."""
         with self._lock:
             abilities = [entry.info for entry in self._table]
-            subscriptions = self._subscriptions.rows()
+            subscriptions = self._core.teller.subscriptions.rows()
             waiting = self._waiters.counts()
-        text = report.describe(arguments, abilities, subscriptions, waiting)
+        view = report.View(abilities, self._processes.statuses(), self._processes.infos(), subscriptions, waiting)
         with open(descriptor, "w", encoding="utf-8", closefd=False) as file:
-            file.write(text)
+            file.write(report.describe(arguments, view))
 
 
-class _Watcher(DeathRecipient):
-    """Tells SAMgr that the process of an ability or a listener ended."""
-
-    def __init__(self, action: Callable[[DeathRecipient], None]) -> None:
-        self._action = action
-
-    def on_remote_died(self) -> None:
-        self._action(self)
-
-
-def _watch(remote: IRemoteObject, action: Callable[[DeathRecipient], None]) -> DeathRecipient | None:
-    """Have ``action`` called when the process of ``remote`` ends; None for an object of this very process."""
-    if not isinstance(remote, RemoteProxy):
-        return None
-    watcher = _Watcher(action)
-    try:
-        remote.register_death_recipient(watcher)
-    except DeadObjectError as error:
-        raise ServiceError(f"the object is dead already: {error}", code=codes.INVALID_INPUT) from error
-    return watcher
-
-
-def _unwatch(remote: IRemoteObject, watcher: DeathRecipient | None) -> None:
-    if watcher is not None:
-        remote.unregister_death_recipient(watcher)
-
-
-def _tell_one(event: Event) -> None:
-    data, reply = MessageSequence(), MessageSequence()
-    data.write_interface_token(codes.LISTENER_DESCRIPTOR)
-    data.write_int(event.ability)
-    data.write_string("")  # this device
-    event.listener.send_request(event.code, data, reply, _ONE_WAY)
+def _merged(tables: Iterable[Mapping[int, Operation]]) -> dict[int, Operation]:
+    merged: dict[int, Operation] = {}
+    for table in tables:
+        double = merged.keys() & table.keys()
+        if double:
+            raise ValueError(f"two operations of SAMgr have the transaction codes {sorted(double)}")
+        merged.update(table)
+    return merged
 
 
 async def _finish(result: Awaitable[None], reply: MessageSequence) -> bool:
@@ -358,11 +438,6 @@ async def _finish(result: Awaitable[None], reply: MessageSequence) -> bool:
     except (ServiceError, ParamError) as error:
         return answer_no(reply, error)
     return True
-
-
-def _refuse_if(reason: str | None) -> None:
-    if reason is not None:
-        raise RefusedError(reason)
 
 
 def _submit_to_driver(task: Callable[[], None]) -> None:

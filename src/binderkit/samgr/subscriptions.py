@@ -13,6 +13,7 @@ taken out, never told half.
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -23,18 +24,27 @@ from binderkit.samgr.ability import AbilityInfo, AbilityKey
 
 if TYPE_CHECKING:
     from binderkit.ipc.remote import IRemoteObject
+    from binderkit.parcel import MessageSequence
 
+PROCESSES: Final = ""
+"""In place of an id or name: a subscription to all processes."""
 MAX_PENDING: Final = 4096
 """Events one process may leave unread before its listeners are taken out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing to tell: ``code`` is ON_ADD_SYSTEM_ABILITY or ON_REMOVE_SYSTEM_ABILITY."""
+    """One thing to tell.
+
+    Attributes:
+        code: ON_ADD_SYSTEM_ABILITY or ON_REMOVE_SYSTEM_ABILITY; another transaction if ``write`` is given.
+        write: appends the whole message, for listeners of other things than abilities.
+    """
 
     listener: IRemoteObject
     code: int
     ability: int
+    write: Callable[[MessageSequence], None] | None = None
 
 
 class Subscriptions:
@@ -87,6 +97,10 @@ class Subscriptions:
     def of(self, info: AbilityInfo) -> dict[IRemoteObject, int]:
         """Return the listeners of an ability, each once, with their processes."""
         return {listener: pid for key in info.keys for listener, pid in self._of.get(key, {}).items()}
+
+    def of_processes(self) -> dict[IRemoteObject, int]:
+        """Return those who listen to processes."""
+        return dict(self._of.get(PROCESSES, {}))
 
     def rows(self) -> list[tuple[AbilityKey, int]]:
         """Return (key, pid) of every subscription, for the dump."""

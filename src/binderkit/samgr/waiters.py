@@ -73,3 +73,13 @@ def resolve(future: asyncio.Future[IRemoteObject], remote: IRemoteObject) -> Non
             future.set_result(remote)
 
     future.get_loop().call_soon_threadsafe(set_result)
+
+
+def fail(future: asyncio.Future[IRemoteObject], error: Exception) -> None:
+    """Let a waiter go on with an error, from any thread."""
+
+    def set_error() -> None:
+        if not future.done():
+            future.set_exception(error)
+
+    future.get_loop().call_soon_threadsafe(set_error)
