@@ -58,7 +58,7 @@ _HOMES = {
     "binderkit.parcel.typecode": ("TypeCode",),
     "binderkit.process": ("Child", "spawn"),
 }
-_MODULES = ("errors", "limits", "aio", "samgr", "interface", "testing")
+_MODULES = ("errors", "limits", "aio", "samgr", "ability", "interface", "testing")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = sorted(name for name in _HOME_OF if name not in _MODULES)

@@ -1,26 +1,22 @@
 """The commands of ``binderkit``.
 
 Owns: names, options, help and layout of the commands; what they do stands in
-target.py, values.py, contracts.py, idl.py, samgr/ and demo/. Errors are raised; main.py shows them.
+target.py, abilities.py, values.py, contracts.py, idl.py, samgr/ and demo/. Errors are raised; main.py shows them.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 import binderkit
-from binderkit.cli import contracts, idl
+from binderkit.cli import abilities, contracts, idl, logs, profiles, sa
 from binderkit.errors import ParamError
 from binderkit.ipc.option import MessageOption
 from binderkit.ipc.remote import IRemoteObject
@@ -36,6 +32,16 @@ app = typer.Typer(
 )
 app.add_typer(contracts.interface_commands, name="interface")
 app.add_typer(idl.idl_commands, name="idl")
+app.add_typer(profiles.profile_commands, name="profiles")
+app.add_typer(profiles.bundle_commands, name="bundles")
+app.command(epilog="Example: binderkit systemd -o ~/.config/systemd/user")(profiles.systemd)
+app.add_typer(sa.sa_commands, name="sa")
+app.command(epilog="Examples: binderkit logs · binderkit logs photo-service -n 20 -f")(logs.logs)
+app.command("list", epilog="Example: binderkit list --json | jq '.[].name'")(abilities.list_abilities)
+app.command(epilog="Example: binderkit processes")(abilities.processes)
+app.command(epilog="Examples: binderkit start com.example.photos · binderkit start 0x1000 -t 12")(abilities.start)
+app.command(epilog="Examples: binderkit stop photo-service · binderkit stop com.example.photos")(abilities.stop)
+app.command(epilog="Examples: binderkit watch · binderkit watch com.example.photos 4700")(abilities.watch)
 _ANY_WORDS = {"ignore_unknown_options": True}
 """For commands whose arguments may start with a dash, e.g. negative numbers."""
 
@@ -90,29 +96,10 @@ def samgr(
     Its runtime directory is $BINDERKIT_RUNTIME_DIR, else $XDG_RUNTIME_DIR/binderkit, else /tmp/binderkit-UID.
     Programs start one on their own when they need it, unless BINDERKIT_NO_AUTOSTART is set.
     """
-    from binderkit.samgr.__main__ import run
+    from binderkit.daemon.__main__ import run
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     run(policy)
-
-
-@app.command("list", epilog="Example: binderkit list --json | jq '.[].name'")
-def list_abilities(
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array instead of a table.")] = False,
-) -> None:
-    """List the registered system abilities."""
-    from binderkit.cli import target
-
-    abilities = target.manager().list_system_abilities()
-    if as_json:
-        print(json.dumps([asdict(info) for info in abilities], indent=2))
-        return
-    table = Table("id", "hex", "name", "pid", "uid", "distributed", box=None, header_style="bold", pad_edge=False)
-    for info in abilities:
-        shared = "yes" if info.distributed else "no"
-        name = escape(info.name) or "-"
-        table.add_row(str(info.id), f"{info.id:#x}", name, str(info.pid), str(info.uid), shared)
-    Console().print(table)
 
 
 @app.command(epilog="Examples: binderkit ping com.example.photos -c 10 · binderkit ping 0x1000")

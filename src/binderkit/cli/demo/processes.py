@@ -56,7 +56,7 @@ class Stage:
             try:
                 log = self._stack.enter_context((self.directory / "samgr.log").open("wb"))
                 samgr = subprocess.Popen(
-                    [sys.executable, "-m", "binderkit.samgr", "--ready-fd", str(done)],
+                    [sys.executable, "-m", "binderkit.daemon", "--ready-fd", str(done)],
                     stdin=subprocess.DEVNULL,
                     stderr=log,
                     pass_fds=[done],
