@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench import cases, crowd, machine, results, startup
+from bench import cases, crowd, machine, on_demand, results, startup
 from bench.floor import Floor
 from bench.peers import registry
 from bench.results import Result
@@ -55,6 +55,9 @@ def _measure(arguments: argparse.Namespace, settings: Settings) -> list[Result]:
             if case.name in chosen:
                 _progress(case.title)
                 found += run_case(case, names, settings, floor, workers)
+        if "on-demand" in chosen:
+            _progress("start on demand")
+            found += on_demand.measure_on_demand(settings, workers)
         if "idle" in chosen:
             _progress("idle clients")
             found += crowd.measure_idle(settings, workers)

@@ -132,14 +132,21 @@ CASES = (
          bar=at_most(1), bar_placement=FREE, placements=(FREE,), rounds=0.4),
     Case("introduction-again", "an object of a third process, already known", "again", "ms", number=5,
          placements=(FREE,), rounds=0.4),
+    Case("get", "get a running ability of a process never met", "get", "ms", number=5, bar=at_most(1),
+         bar_placement=FREE, placements=(FREE,), rounds=0.4),
+    Case("get-again", "get a running ability, its proxy forgotten", "get-again", "us", rounds=0.6),
+    Case("get-crowded", "get beside 1,000 abilities, 256 subscriptions (ratio: to get-again)", "get-crowded", "us",
+         base="own:get-again", bar=at_most_times(1.2), rounds=0.6),
+    Case("connect", "connect to a service ability that does not run, first reply", "connect", "ms", number=3,
+         placements=(FREE,), rounds=0.4),
     Case("death", "death notice after kill -9", "death", "ms", number=5, bar=at_most(5), bar_placement=FREE,
          placements=(FREE,), rounds=0.4),
     Case("memory", "client process after its first call, resident", "footprint", "MB", bar=at_most(16),
          bar_placement=FREE, placements=(FREE,), rounds=0.4),
 )  # fmt: skip
 
-EXTRA_NAMES = ("import", "idle")
-"""Cases with a shape of their own: bench/startup.py, bench/crowd.py."""
+EXTRA_NAMES = ("import", "idle", "on-demand")
+"""Cases with a shape of their own: bench/startup.py, bench/crowd.py, bench/on_demand.py."""
 
 IDLE_CLIENTS = 2000
 IDLE_CLIENTS_QUICK = 200

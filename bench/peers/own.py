@@ -14,7 +14,7 @@ from threading import Event
 from time import monotonic_ns, perf_counter, perf_counter_ns
 
 import binderkit as bk
-from bench import idle, measure, services
+from bench import device, idle, measure, services
 from bench.peers.base import Peer
 from bench.services import Echo, Obituary, Workbench, call_echo
 from bench.typed import TypedClient
@@ -42,6 +42,7 @@ class Own(Peer):
         "typed-record",
         "typed-list",
         "typed-array",
+        *device.ACTIONS,
     }
 
     def __init__(self, folder: Path) -> None:
@@ -153,6 +154,8 @@ class Own(Peer):
             # A server for each measurement: it inherits where this process runs now.
             with closing(TypedClient(self.folder)) as client:
                 return typed[action](client, seconds)
+        if action in device.ACTIONS:
+            return device.ACTIONS[action](self.folder, seconds, number)
         return specials[action](seconds, number)
 
     def _nested(self, seconds: float, number: int) -> dict[str, float]:

@@ -1,0 +1,3 @@
+"""Fixtures with a real daemon: SAMgr's."""
+
+from tests.samgr.conftest import device as device
