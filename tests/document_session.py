@@ -2,10 +2,10 @@
 
     python tests/document_session.py GUIDE.md RESULT.json      in an empty folder
 
-A block that begins with ``# name.py`` or ``// name.idl`` is a file; a later one of that name replaces it. Other
-``python`` blocks are typed into one session, ``console`` blocks hold commands behind ``$ ``. The result is one text for
-each ``python`` and ``console`` block: what was printed, or the error the block ended with; for ``console`` the commands
-with their output.
+A block that begins with ``# name.py``, ``# folder/name.toml`` or ``// name.idl`` is a file; a later one of that name
+replaces it. Other ``python`` blocks are typed into one session, ``console`` blocks hold commands behind ``$ ``. The
+result is one text for each ``python`` and ``console`` block: what was printed, or the error the block ended with; for
+``console`` the commands with their output.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ from types import ModuleType
 from typing import Any
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-FILE = re.compile(r"(?:#|//) (\w+\.\w+)\n")
+FILE = re.compile(r"(?:#|//) ((?:\w+/)*\w+\.\w+)\n")
+
+TERMINAL = {"COLUMNS": "110", "PYTHONUNBUFFERED": "1"}
+"""What a terminal does: it is wide, and output and errors come in the order in which they are written."""
 
 
 def blocks(guide: Path) -> list[tuple[str, str]]:
@@ -52,7 +55,9 @@ def commanded(text: str) -> str:
         if program != "binderkit":
             raise ValueError(f"a guide uses the command binderkit only, not {program}")
         command = [sys.executable, "-m", "binderkit.cli.main", *arguments]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=50)
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=50, env=TERMINAL | os.environ
+        )
         shown += f"{line}\n{done.stdout}"
     return shown
 
@@ -66,7 +71,9 @@ def main(guide: Path, result: Path) -> None:
     for language, text in blocks(guide):
         name = FILE.match(text)
         if name is not None:
-            Path(name[1]).write_text(text)
+            file = Path(name[1])
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
         if language == "console":
             results.append(commanded(text))
         elif language == "python":

@@ -51,10 +51,22 @@ PRINTED = {
         "garden has 20 x 20\n"
         "and 2 photos are there\n"
     ),
+    "on_demand": (
+        "before: NOT_LOADED\n"
+        "40 \\+ 2 = 42\n"
+        "now: LOADED\n"
+        "told that it was stopped: True\n"
+        "now: NOT_LOADED\n"
+        "asked again: 42\n"
+        "killed, and asked again: 42\n"
+    ),
+    "connect_ability": (
+        "la la Ode to Joy, volume 7\nla la Elise, volume 7\nPlayer is gone\nthe studio is not for us, code 16000004\n"
+    ),
     "oneway": "1000 entries arrived, in order: True\ntold of the result: True\n",
     "samgr_service": (
         "40 \\+ 2 = 42\n"
-        "registered: \\['com.example.adder'\\]\n"
+        "registered: \\['binderkit.abilities', 'binderkit.events', 'binderkit.parameters', 'com.example.adder'\\]\n"
         "told that it came: True\n"
         "told that it went: True\n"
         "still registered: False\n"
