@@ -30,8 +30,8 @@ demo: $(VENV)/.installed-demo
 	@$(BIN)/binderkit demo
 
 test: lint
-	@echo "== pytest"
-	@$(BIN)/pytest -q $(ARGS)
+	@echo "== pytest, two halves at once"
+	@$(BIN)/python tests/halves.py $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	@echo "== ruff check"

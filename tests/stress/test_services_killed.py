@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -177,7 +178,9 @@ def test_killed_under_load(daemon: Daemon, device: Path, kill: Killer) -> None:
             told = [within(CALL + LATE + TELL, one.finish)() for one in users]
         counts = [one.counts() for one in users]
     assert told == [[], [], []], daemon.log()
-    assert all(count["deaths"] and count["gets"] + count["loads"] > count["deaths"] for count in counts), counts
+    # All together: on a busy machine one client may meet nothing but processes that are killed while they start.
+    total = sum(map(Counter, counts), Counter())
+    assert total["deaths"] and total["gets"] + total["loads"] > total["deaths"], counts
     for key in KEYS:  # whatever happened, the next one starts
         add_one(samgr.load_system_ability(key, timeout=CALL), key)
     stop_all()
