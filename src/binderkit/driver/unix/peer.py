@@ -258,7 +258,7 @@ class Peer:
             if not packet:
                 raise self.broken(None)
             if len(packet) >= HEADER_SIZE:
-                version, kind, flags, answers, _, _, _, _, size, objects, _, freed, _ = _unpack(packet)
+                version, kind, flags, answers, _, _, _, _, size, objects, fds, freed, _ = _unpack(packet)
                 if (
                     kind == 3
                     and answers == seq
@@ -277,18 +277,18 @@ class Peer:
                         reply._load(packet[HEADER_SIZE:], None)
                     return
                 if kind == 1:
-                    self._answer_nested(lane, packet, seq)
+                    self._answer_nested(lane, packet, seq, fds)
                     if seq in lane.early:
-                        early, fds = lane.early.pop(seq)
-                        self._take_in(early, fds, reply)
+                        early, received = lane.early.pop(seq)
+                        self._take_in(early, received, reply)
                         return
                     continue
             if self._other_packet(lane, packet, seq, reply):
                 return
 
-    def _answer_nested(self, lane: Any, packet: bytes, seq: int) -> None:
-        """Handle a call that came back while this thread waits for the reply to its own, ``seq``."""
-        if _unpack(packet)[10]:
+    def _answer_nested(self, lane: Any, packet: bytes, seq: int, fds: int) -> None:
+        """Handle a call that came back, with ``fds`` descriptors, while this thread waits for the reply to ``seq``."""
+        if fds:
             try:
                 translate.await_announced(lane.sock)
             except ProtocolError as error:
