@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from binderkit.samgr import hosted as module
 from binderkit.samgr.hosted import HostedAbility, HostedState
 from binderkit.samgr.profile import AbilityProfile
 from binderkit.samgr.reason import OnDemandReason, ReasonId
+from tests.driver.unix.hostile import until
 from tests.samgr import hosted_abilities as abilities
 from tests.samgr.fake_manager import WAIT, FakeManager
 
@@ -181,6 +183,7 @@ def test_one_that_hangs_is_shown_in_the_log_and_publishes_nothing_after_its_stop
     manager: FakeManager, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "START_NOTICE", 0.05)
+    monkeypatch.setattr(module, "IDLE_LIMIT", 0.05)
     told = threading_event_on(caplog, "takes longer than 0.05 s")
     one = hosted(manager, "Hangs")
     start = one.start(WHY)
@@ -249,6 +252,20 @@ def test_it_does_not_start_when_they_do_not_come(manager: FakeManager) -> None:
     assert not one.start(WHY).result(WAIT)
     assert "depends on system ability 8, which was not there within 0.05 s" in manager.failures[7]
     assert not abilities.made
+
+
+def test_one_that_is_still_starting_is_asked_when_it_is_out_of_it(manager: FakeManager) -> None:
+    """Or a stop event between publish and the end of on_start would be dropped."""
+    one = hosted(manager, "Hangs")
+    start = one.start(WHY)
+    until(lambda: abilities.made and abilities.made[-1].events, "on_start runs")
+    abilities.made[-1].idle = 250
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(one.idle, WHY)
+        abilities.gate.set()
+        assert start.result(WAIT)
+        assert answer.result(WAIT) == 250
+    assert one.state is HostedState.IDLE
 
 
 # --- idle, active, extension --------------------------------------------------------------------------------

@@ -143,8 +143,11 @@ class HostedAbility:
         return self._queue.post(lambda: self._stop(reason))
 
     def idle(self, reason: OnDemandReason) -> int:
-        """Return what on_idle says: 0 unload now, n in n ms, negative not."""
-        if self._state not in (HostedState.ACTIVE, HostedState.IDLE):
+        """Return what on_idle says: 0 unload now, n in n ms, negative not.
+
+        One that is published but still in on_start is asked when it is out of it.
+        """
+        if self._state not in (HostedState.STARTING, HostedState.ACTIVE, HostedState.IDLE):
             return REFUSES
         asked = self._queue.post(lambda: self._idle(reason))
         try:
