@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 
 from binderkit import process, samgr
+from binderkit.driver.unix.ending import Ending
 from binderkit.errors import IpcError
 from binderkit.interface import Interface, method, proxy
 from binderkit.ipc.skeleton import IPCSkeleton
@@ -66,12 +65,11 @@ def outcome(action: Callable[[], object]) -> object:
 
 def serve() -> None:
     """Offer a Camera until SIGTERM."""
-    over = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: over.set())
-    camera = Camera()
-    samgr.add_system_ability(SERVICE, camera)
-    over.wait()
-    process.shutdown()
+    with Ending() as ending:
+        camera = Camera()
+        samgr.add_system_ability(SERVICE, camera)
+        ending.wait()
+        process.shutdown()
 
 
 def attempts() -> dict[str, object]:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from binderkit import process
 from binderkit.driver.unix import rendezvous
+from binderkit.driver.unix.ending import Ending
 from binderkit.samgr.profile_dir import ProfileDirectory
 from binderkit.samgr.service import SystemAbilityManager
 from binderkit.samgr.supervisor import Supervisor
@@ -65,8 +64,11 @@ def device_process(start_timeout: float = 20.0, references_interval: float = 60.
 
 def main(ready: int, start_timeout: float, references_interval: float) -> None:
     """Be the device until SIGTERM."""
-    over = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: over.set())
+    with Ending() as ending:
+        _be(ending, ready, start_timeout, references_interval)
+
+
+def _be(ending: Ending, ready: int, start_timeout: float, references_interval: float) -> None:
     directory = rendezvous.runtime_dir()
     profiles = ProfileDirectory(directory / "profiles").load()
     managers: list[SystemAbilityManager] = []
@@ -87,7 +89,7 @@ def main(ready: int, start_timeout: float, references_interval: float) -> None:
     managers[0].boot()
     os.write(ready, b"R")
     os.close(ready)
-    over.wait()
+    ending.wait()
     end()
     managers[0].close()
     supervisor.close(leave=False)
