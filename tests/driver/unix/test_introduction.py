@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from binderkit import limits
 from binderkit.driver.tables import Export
 from binderkit.driver.unix import frame, handshake
 from binderkit.driver.unix.node import Node
@@ -103,3 +104,19 @@ def test_nothing_overtakes_the_end_of_the_handshake(
             kinds.append(frame.decode_control(packet).kind)
             handshake.close_all(fds)
         assert kinds == [frame.GRANTED, frame.LANE]
+
+
+def test_two_that_are_introduced_to_each_other_at_once(victim: Victim) -> None:
+    """The guest says it has a connection to the victim already: one where the victim is the guest, which ends later."""
+    with Hostile(victim, bytes(16)) as peer:
+        peer.hello()
+        peer.sock.send(frame.encode_control(frame.DECIDE, count=0))
+        until(lambda: waiting_for_peer(victim.node), "the victim looks for that connection")
+        peer.sock.settimeout(limits.HANDSHAKE_WAIT / 2)
+        with hostile.HostileOwner(victim.node, bytes(16)):
+            assert frame.decode_pairs(peer.receive(frame.GRANTED)) == [(0, 0)]
+    victim.check_usable()
+
+
+def waiting_for_peer(node: Node) -> bool:
+    return any(introduction._waits_for_peer for introduction in node.introductions())

@@ -113,13 +113,11 @@ class Introduction:
             return
         # The connection the guest means may still be an introduction itself.
         self._waits_for_peer = True
-        self.retry()
+        self._look_for_peer(self._guest)
 
-    def retry(self) -> None:
+    def _look_for_peer(self, guest: tuple[bytes, Caller]) -> None:
         """Finish if the connection the guest means is there now."""
-        if not self._waits_for_peer or self._guest is None:
-            return
-        peer = self._node.known_peer(*self._guest)
+        peer = self._node.known_peer(*guest)
         if peer is not None:
             self._grant(peer, False)
 
@@ -144,8 +142,6 @@ class Introduction:
             return
         self.sock.setblocking(True)
         self._node.watch_peer(peer)
-        for other in self._node.introductions():
-            other.retry()
 
     def _refuse(self, reason: str) -> None:
         try:
@@ -159,7 +155,9 @@ class Introduction:
         self._node.introduction_over(self)
         self.sock.close()
 
-    def check_time(self) -> None:
-        """Give up a guest that does not speak (monitor tick)."""
+    def tick(self) -> None:
+        """Give up a guest that does not speak; finish if the connection it means has come (monitor tick)."""
         if time.monotonic() > self._until:
             self._refuse(f"the handshake took longer than {limits.HANDSHAKE_WAIT} s")
+        elif self._waits_for_peer and self._guest is not None:
+            self._look_for_peer(self._guest)

@@ -308,6 +308,9 @@ class Node:
             if peer.pidfd >= 0:
                 self.monitor.watch(peer.pidfd, lambda _: self._process_ended(peer))
         peer.begin()
+        if self._introductions:
+            # One of them may wait for this connection, which may have begun on any thread.
+            self.monitor.ring()
 
     def _process_ended(self, peer: Peer) -> None:
         """Bury the peer if its pidfd says so: the event may be a former one's, whose descriptor had this number."""
@@ -432,7 +435,7 @@ class Node:
         if self._introductions:
             worked = True
             for intro in list(self._introductions):
-                intro.check_time()
+                intro.tick()
         worked = self.orphans.take_in() or worked
         worked = self.orphans.check_time() or worked
         if self._paused_listeners:
