@@ -14,7 +14,6 @@ import binderkit as bk
 from binderkit import samgr
 from binderkit.errors import ServiceError
 from binderkit.samgr import AbilityState, ProcessState, codes
-from binderkit.samgr.lifecycle_runner import _how
 from tests.samgr.on_demand import device_process, write_profile
 from tests.samgr.processes import WAIT, Adder, ask
 
@@ -201,10 +200,3 @@ def test_one_without_a_supervisor_says_how_to_start_it() -> None:
             samgr.SystemAbilityManagerClient(service).get_system_ability(5)
     finally:
         service.close()
-
-
-def test_the_end_of_a_process_in_words() -> None:
-    assert _how(-9) == "was ended by SIGKILL"
-    assert _how(-63) == "was ended by signal 63"
-    assert _how(3) == "ended with exit code 3"
-    assert _how(256) == "ended"

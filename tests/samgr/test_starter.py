@@ -5,7 +5,9 @@ from __future__ import annotations
 import queue
 from pathlib import Path
 
-from binderkit.samgr.starter import Starter
+import pytest
+
+from binderkit.samgr.starter import UNKNOWN_STATUS, Starter, how_it_ended
 from binderkit.samgr.supervisor import Supervisor
 from binderkit.samgr.tokens import TokenRegistry
 from tests.samgr.processes import WAIT
@@ -25,3 +27,17 @@ def test_the_supervisor_is_a_starter(tmp_path: Path) -> None:
         starter.kill("p")
     finally:
         supervisor.close(leave=False)
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (0, "ended with exit code 0"),
+        (255, "ended with exit code 255"),
+        (UNKNOWN_STATUS, "ended"),
+        (-9, "was ended by SIGKILL"),
+        (-63, "was ended by signal 63"),
+    ],
+)
+def test_the_end_of_a_process_in_words(status: int, words: str) -> None:
+    assert how_it_ended(status) == words

@@ -18,8 +18,8 @@ from binderkit.driver.unix.pidfds import wait_readable
 from binderkit.errors import ParamValueError, ServiceError
 from binderkit.samgr import logs, supervisor
 from binderkit.samgr.profile import ResourceLimits
-from binderkit.samgr.starter import Starter
-from binderkit.samgr.supervisor import UNKNOWN_STATUS, Supervisor
+from binderkit.samgr.starter import UNKNOWN_STATUS, Starter
+from binderkit.samgr.supervisor import Supervisor
 from binderkit.samgr.tokens import TokenRegistry
 
 WAIT = 20.0

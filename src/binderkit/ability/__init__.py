@@ -5,8 +5,9 @@ The public names, loaded when first used: a client does not need what a service 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from binderkit.lazy import lazy_names
 
 if TYPE_CHECKING:
     from binderkit.ability.client import connect_service_extension_ability as connect_service_extension_ability
@@ -52,15 +53,4 @@ _HOMES = {
     "binderkit.ability.want": ("ElementName", "Want"),
     "binderkit.errors": ("AbilityError",),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-
-__all__ = sorted(_HOME_OF)
-
-
-def __getattr__(name: str) -> Any:
-    """Load a public name on first use."""
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'binderkit.ability' has no attribute {name!r}")
-    value = getattr(import_module(_HOME_OF[name]), name)
-    globals()[name] = value
-    return value
+__getattr__, __dir__, __all__ = lazy_names(__name__, _HOMES)

@@ -23,7 +23,7 @@ from binderkit import limits
 from binderkit.errors import ParamValueError, ProfileError
 from binderkit.samgr.documents import Mistakes, validator
 from binderkit.samgr.profile_checks import entry_problem, is_permission, is_process_name
-from binderkit.samgr.profile_dir import check_private
+from binderkit.samgr.profile_dir import check_private, device_folder
 
 VARIABLE: Final = "BINDERKIT_BUNDLES"
 FOLDER: Final = "bundles"
@@ -144,12 +144,7 @@ def default_directory() -> Path:
     Raises:
         RefusedError: the runtime directory is unsafe (303).
     """
-    named = os.environ.get(VARIABLE)
-    if named:
-        return Path(named)
-    from binderkit.driver.unix.rendezvous import runtime_dir
-
-    return runtime_dir() / FOLDER
+    return device_folder(VARIABLE, FOLDER)
 
 
 class BundleDirectory:

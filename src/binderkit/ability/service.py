@@ -17,12 +17,11 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from binderkit.ability import codes, visibility
 from binderkit.ability.alarm import Alarm
@@ -56,9 +55,12 @@ from binderkit.ability.want import ElementName, Want
 from binderkit.errors import AbilityError, DeadObjectError, IpcError, ServiceError
 from binderkit.interface import aio, handler, within
 from binderkit.ipc.context import Caller, calling_identity
-from binderkit.ipc.driver import current_driver
+from binderkit.ipc.driver import submit_to_driver
 from binderkit.ipc.proxy import DeathRecipient, RemoteProxy
 from binderkit.ipc.remote import IRemoteObject
+from binderkit.samgr.starter import how_it_ended
+from binderkit.samgr.teller import Watcher
+from binderkit.samgr.waiters import resolve
 
 if TYPE_CHECKING:
     from binderkit.ability.manifest import AbilityManifest, Bundle, BundleDirectory
@@ -99,7 +101,7 @@ class AbilityManagerService(IAbilityManager):
         self._starter = starter
         self._bundles = bundles
         self._tokens = tokens
-        self._submit = submit or _submit_to_driver
+        self._submit = submit or submit_to_driver
         self._lock = threading.Lock()
         self._start_lock = threading.Lock()
         self._records = Records(unit)
@@ -160,10 +162,10 @@ class AbilityManagerService(IAbilityManager):
                 target = self._target(caller, want)
                 self._apply(lambda now: self._records.start(now, target, want, started))
             except AbilityError as error:
-                _resolve(started, error.code, str(error.args[0]))
+                resolve(started, (error.code, str(error.args[0])))
             except Exception as error:  # the caller waits for an answer, whatever went wrong
                 _log.exception("starting %s failed", want)
-                _resolve(started, codes.INTERNAL, f"{type(error).__name__}: {error}")
+                resolve(started, (codes.INTERNAL, f"{type(error).__name__}: {error}"))
 
         self._submit(start)  # not here: the event loop must not wait for a process to be made
         code, text = await started
@@ -283,7 +285,7 @@ class AbilityManagerService(IAbilityManager):
             with self._lock:
                 del self._pids[name]
                 self._hosts.pop(name, None)
-        text = f"process {name} (pid {pid}) {_words(status)}; its output is in {self._starter.log_file(name)}"
+        text = f"process {name} (pid {pid}) {how_it_ended(status)}; its output is in {self._starter.log_file(name)}"
         self._apply(lambda now: self._records.process_exited(now, name, text))
 
     # --- who asks for what -----------------------------------------------------------------------
@@ -360,7 +362,10 @@ class AbilityManagerService(IAbilityManager):
         key: Hashable
         if isinstance(action, StartDone):
             key = action.starter
-            self._serial.put(key, lambda: _resolve(action.starter, action.code, action.text))
+            self._serial.put(
+                key,
+                lambda: resolve(cast("asyncio.Future[tuple[int, str]]", action.starter), (action.code, action.text)),
+            )
         elif isinstance(action, (Connected, Failed, Disconnected)):
             key = action.callback
             self._serial.put(key, lambda: self._tell(action))
@@ -457,7 +462,7 @@ class AbilityManagerService(IAbilityManager):
         remote = callback.as_object()
         if not isinstance(remote, RemoteProxy):
             return  # of this very process
-        recipient = _Watcher(lambda: self._client_died(callback))
+        recipient = Watcher(lambda _: self._client_died(callback))
         with self._lock:
             if callback in self._mourned:
                 return
@@ -496,14 +501,6 @@ def _run(scheduler: IAbilityScheduler, action: Run) -> None:
         scheduler.destroy(action.number, action.want)
 
 
-class _Watcher(DeathRecipient):
-    def __init__(self, action: Callable[[], None]) -> None:
-        self._action = action
-
-    def on_remote_died(self) -> None:
-        self._action()
-
-
 @contextlib.contextmanager
 def _refusals() -> Iterator[None]:
     """Let an AbilityError travel as what the contract declares."""
@@ -511,27 +508,3 @@ def _refusals() -> Iterator[None]:
         yield
     except AbilityError as error:
         raise Refusal(error.code, str(error.args[0])) from error
-
-
-def _resolve(future: Any, code: int, text: str) -> None:
-    """Let a call go on that waits for ``future``, from any thread."""
-
-    def set_result() -> None:
-        if not future.done():
-            future.set_result((code, text))
-
-    future.get_loop().call_soon_threadsafe(set_result)
-
-
-def _words(status: int) -> str:
-    """Say how a process ended; above 255 nobody knows."""
-    if status >= 0:
-        return f"ended with exit code {status}" if status <= 255 else "ended"
-    try:
-        return f"was ended by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"was ended by signal {-status}"
-
-
-def _submit_to_driver(task: Callable[[], None]) -> None:
-    current_driver().submit(task)

@@ -160,6 +160,11 @@ def current_driver() -> Driver:
         return _driver
 
 
+def submit_to_driver(task: Callable[[], None]) -> None:
+    """Run ``task`` soon on a worker thread of this process's driver, whichever that is by then."""
+    current_driver().submit(task)
+
+
 def set_driver(driver: Driver | None) -> None:
     """Use ``driver`` in this process (None: make the default one again on next use). Closes nothing."""
     global _driver

@@ -6,10 +6,10 @@ service.py is what the daemon runs.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from binderkit import process as process  # says which driver this process uses by default
+from binderkit.lazy import lazy_names
 
 if TYPE_CHECKING:
     from binderkit.samgr.ability import AbilityInfo as AbilityInfo
@@ -111,19 +111,4 @@ _HOMES = {
     "binderkit.samgr.states": ("AbilityState", "ProcessState"),
     "binderkit.samgr.system_ability": ("SystemAbility",),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-
-__all__ = sorted(_HOME_OF)
-
-
-def __getattr__(name: str) -> Any:
-    """Load a public name on first use."""
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'binderkit.samgr' has no attribute {name!r}")
-    value = getattr(import_module(_HOME_OF[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME_OF])
+__getattr__, __dir__, __all__ = lazy_names(__name__, _HOMES)

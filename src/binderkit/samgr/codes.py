@@ -14,7 +14,7 @@ from typing import Final
 
 from binderkit.ipc import tokens  # IPCSkeleton asks these too, and stands below this package
 
-DESCRIPTOR: Final = "OHOS.ISystemAbilityManager"
+DESCRIPTOR: Final = tokens.MANAGER_DESCRIPTOR
 LISTENER_DESCRIPTOR: Final = "OHOS.ISystemAbilityStatusChange"
 
 # --- SAMgr's transactions (reference 2.2) ---------------------------------------------------------

@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import threading
 import time
 from collections import deque
@@ -47,6 +46,7 @@ from binderkit.samgr.lifecycle_actions import (
 from binderkit.samgr.load import failure, success
 from binderkit.samgr.local import ILocalAbilityManager
 from binderkit.samgr.processes import process_message
+from binderkit.samgr.starter import UNKNOWN_STATUS, how_it_ended
 from binderkit.samgr.subscriptions import Event
 from binderkit.samgr.teller import Submit, Teller, unwatch, watch
 from binderkit.samgr.waiters import fail, resolve
@@ -60,8 +60,6 @@ _log = logging.getLogger("binderkit.samgr")
 ANSWER_WAIT: Final = 5.0
 """Seconds an ability may take to say whether it is idle; after that it is not."""
 REFUSES: Final = -1
-UNKNOWN: Final = 256
-"""The status of a process that nobody waited for; no exit code is that high."""
 
 
 class _Local:
@@ -242,7 +240,7 @@ class LifecycleRunner:
         """A process ended; ``status`` as the supervisor tells it: exit code, or minus the signal's number."""
         self.known(name)
         self._drop_local(name, pid)
-        how = _how(status)
+        how = how_it_ended(status)
         if self._starter is not None:
             how += f"; see its output in {self._starter.log_file(name)}"
         self.change(lambda: self._lifecycle.process_exited(name, pid, time.monotonic(), how))
@@ -363,7 +361,7 @@ class LifecycleRunner:
             end(name)
             if why is not None and inherited and not _is_there(inherited):
                 # It may have ended before the supervisor watched it: nobody else would tell then.
-                self.exited(name, inherited, UNKNOWN)
+                self.exited(name, inherited, UNKNOWN_STATUS)
             return
         # Not ours to kill: somebody runs it by hand.
         self._call(name, lambda manager: manager.stop_process())
@@ -396,12 +394,3 @@ def _is_there(pid: int) -> bool:
     except PermissionError:
         return True  # of another user
     return True
-
-
-def _how(status: int) -> str:
-    if status < 0:
-        try:
-            return f"was ended by {signal.Signals(-status).name}"
-        except ValueError:
-            return f"was ended by signal {-status}"
-    return f"ended with exit code {status}" if status < UNKNOWN else "ended"

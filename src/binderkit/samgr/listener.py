@@ -11,11 +11,12 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from binderkit.errors import RefusedError, UnknownTransactionError
+from binderkit.errors import UnknownTransactionError
 from binderkit.ipc.context import calling_identity
 from binderkit.ipc.remote import RemoteObject
 from binderkit.samgr import codes
 from binderkit.samgr.known import KnownAbilities
+from binderkit.samgr.requests import check_token
 
 if TYPE_CHECKING:
     from binderkit.ipc.option import MessageOption
@@ -57,9 +58,7 @@ class SystemAbilityListener(RemoteObject):
             RefusedError: another interface token (303).
             UnknownTransactionError: another code (305).
         """
-        token = data.read_interface_token()
-        if token != codes.LISTENER_DESCRIPTOR:
-            raise RefusedError(f"interface token {token[:80]!r} is not {codes.LISTENER_DESCRIPTOR!r}")
+        check_token(data, codes.LISTENER_DESCRIPTOR)
         ability_id, device_id = data.read_int(), data.read_string()
         if code == codes.ON_ADD_SYSTEM_ABILITY:
             self._tell_added(ability_id, device_id)

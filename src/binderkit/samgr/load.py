@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from binderkit.errors import RefusedError, UnknownTransactionError
+from binderkit.errors import UnknownTransactionError
 from binderkit.ipc.remote import RemoteObject
 from binderkit.samgr import codes
+from binderkit.samgr.requests import check_token
 
 if TYPE_CHECKING:
     from binderkit.ipc.option import MessageOption
@@ -44,9 +45,7 @@ class SystemAbilityLoadCallback(RemoteObject):
             RefusedError: another interface token (303).
             UnknownTransactionError: another code (305).
         """
-        token = data.read_interface_token()
-        if token != codes.LOAD_CALLBACK_DESCRIPTOR:
-            raise RefusedError(f"interface token {token[:80]!r} is not {codes.LOAD_CALLBACK_DESCRIPTOR!r}")
+        check_token(data, codes.LOAD_CALLBACK_DESCRIPTOR)
         ability_id = data.read_int()
         if code == codes.ON_LOAD_SUCCESS:
             self.on_load_system_ability_success(ability_id, data.read_remote_object())

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from binderkit.errors import ParcelReadError, RefusedError, UnknownTransactionError
+from binderkit.errors import ParcelReadError, UnknownTransactionError
 from binderkit.ipc.remote import RemoteObject
 from binderkit.samgr import codes
 from binderkit.samgr.reason import ReasonId
+from binderkit.samgr.requests import check_token
 from binderkit.samgr.states import AbilityState, ProcessChange, ProcessState
 
 if TYPE_CHECKING:
@@ -124,9 +125,7 @@ class SystemProcessListener(RemoteObject):
             RefusedError: another interface token (303).
             UnknownTransactionError: another code (305).
         """
-        token = data.read_interface_token()
-        if token != codes.PROCESS_LISTENER_DESCRIPTOR:
-            raise RefusedError(f"interface token {token[:80]!r} is not {codes.PROCESS_LISTENER_DESCRIPTOR!r}")
+        check_token(data, codes.PROCESS_LISTENER_DESCRIPTOR)
         tell = {
             ProcessChange.STARTED: self.on_system_process_started,
             ProcessChange.STOPPED: self.on_system_process_stopped,

@@ -32,12 +32,21 @@ def default_directory() -> Path:
     Raises:
         RefusedError: the runtime directory is unsafe (303).
     """
-    named = os.environ.get(VARIABLE)
+    return device_folder(VARIABLE, FOLDER)
+
+
+def device_folder(variable: str, folder: str) -> Path:
+    """Return the folder an environment variable names, else ``folder`` in the runtime directory.
+
+    Raises:
+        RefusedError: the runtime directory is unsafe (303).
+    """
+    named = os.environ.get(variable)
     if named:
         return Path(named)
     from binderkit.driver.unix.rendezvous import runtime_dir
 
-    return runtime_dir() / FOLDER
+    return runtime_dir() / folder
 
 
 @dataclass(frozen=True)

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from binderkit.parcel import MessageSequence
 
 
-def check_token(data: MessageSequence) -> None:
-    """Raise RefusedError (303) unless ``data`` starts with SAMgr's interface token (reference 2.1)."""
+def check_token(data: MessageSequence, descriptor: str = codes.DESCRIPTOR) -> None:
+    """Raise RefusedError (303) unless ``data`` starts with this interface token, default SAMgr's (reference 2.1)."""
     try:
         token = data.read_interface_token()
     except ParcelReadError as error:
         raise RefusedError(
-            f"a request to SAMgr starts with the interface token {codes.DESCRIPTOR!r}: {error.args[0]}"
+            f"a request to this object starts with the interface token {descriptor!r}: {error.args[0]}"
         ) from None
-    if token != codes.DESCRIPTOR:
-        raise RefusedError(f"interface token {token[:80]!r} is not {codes.DESCRIPTOR!r}")
+    if token != descriptor:
+        raise RefusedError(f"interface token {token[:80]!r} is not {descriptor!r}")
 
 
 def read_info(data: MessageSequence, caller: Caller) -> AbilityInfo:

@@ -31,7 +31,7 @@ from binderkit.errors import (
     UnknownTransactionError,
 )
 from binderkit.ipc.context import Caller, calling_identity
-from binderkit.ipc.driver import current_driver
+from binderkit.ipc.driver import submit_to_driver
 from binderkit.ipc.proxy import DeathRecipient, RemoteProxy
 from binderkit.ipc.remote import IRemoteObject, RemoteObject
 from binderkit.parcel import MessageSequence
@@ -91,7 +91,7 @@ class SystemAbilityManager(RemoteObject):
         self._policy = policy or Policy()
         by_name = {profile.process: profile for profile in profiles}
         self._core = core = Core(
-            self._policy, by_name, starter, submit or _submit_to_driver, permitted, start_timeout, references_interval
+            self._policy, by_name, starter, submit or submit_to_driver, permitted, start_timeout, references_interval
         )
         core.bury = self._bury
         self._lock = core.lock
@@ -438,7 +438,3 @@ async def _finish(result: Awaitable[None], reply: MessageSequence) -> bool:
     except (ServiceError, ParamError) as error:
         return answer_no(reply, error)
     return True
-
-
-def _submit_to_driver(task: Callable[[], None]) -> None:
-    current_driver().submit(task)

@@ -1,16 +1,32 @@
 """What SAMgr needs of whoever launches processes: the narrow interface between both.
 
-Owns: ``Starter``. The built-in supervisor implements it; tests use one of their own.
+Owns: ``Starter``, and what its statuses mean. The built-in supervisor implements it; tests use one of their own.
 """
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from binderkit.samgr.profile import ResourceLimits
+
+UNKNOWN_STATUS: Final = 256
+"""The status of an adopted process: only its parent can know how it ended. No exit code is that high."""
+
+
+def how_it_ended(status: int) -> str:
+    """Say how a process ended: by its exit code, minus a signal's number, or UNKNOWN_STATUS."""
+    if status >= UNKNOWN_STATUS:
+        return "ended"
+    if status >= 0:
+        return f"ended with exit code {status}"
+    try:
+        return f"was ended by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was ended by signal {-status}"
 
 
 class Starter(Protocol):

@@ -28,6 +28,7 @@ from binderkit.driver.unix.pidfds import DescriptorWatch, wait_all_readable
 from binderkit.errors import IpcError, ServiceError
 from binderkit.samgr import codes, logs
 from binderkit.samgr.launch import Limits, Order, account_of, clean_environment, launch
+from binderkit.samgr.starter import UNKNOWN_STATUS, how_it_ended
 from binderkit.samgr.tokens import facts_of
 
 if TYPE_CHECKING:
@@ -39,8 +40,6 @@ END_WAIT: Final = 5.0
 """Seconds between SIGTERM and SIGKILL when everything is ended (reference 2.5)."""
 LOOK_INTERVAL: Final = 2.0
 """Seconds between two looks at the sizes of the logs."""
-UNKNOWN_STATUS: Final = 256
-"""What ``on_exit`` gets for an adopted process: only its parent knows how it ended. No exit code is that high."""
 
 OnExit = Callable[[str, int, int], None]
 
@@ -302,8 +301,8 @@ class Supervisor:
         if process.is_child:
             status = _wait_for(process)
         self._tokens.forget(process.pid)
-        self._note(process.name, f"pid {process.pid} {_words(status)}")
-        _log.info("process %r (pid %d) %s", process.name, process.pid, _words(status))
+        self._note(process.name, f"pid {process.pid} {how_it_ended(status)}")
+        _log.info("process %r (pid %d) %s", process.name, process.pid, how_it_ended(status))
         return status
 
     def _note(self, name: str, text: str) -> None:
@@ -376,14 +375,3 @@ def _end_all(processes: list[_Process]) -> None:
             _log.warning("process %r (pid %d) did not end within %g s; killed", process.name, process.pid, END_WAIT)
             _send(process, signal.SIGKILL)
     wait_all_readable(stubborn, END_WAIT)
-
-
-def _words(status: int) -> str:
-    if status == UNKNOWN_STATUS:
-        return "ended"
-    if status >= 0:
-        return f"ended with exit code {status}"
-    try:
-        return f"was ended by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"was ended by signal {-status}"

@@ -124,7 +124,7 @@ class Teller:
 
 
 class Watcher(DeathRecipient):
-    """Tells SAMgr that the process of an object ended."""
+    """Tells of the end of an object's process: ``action(this recipient)``."""
 
     def __init__(self, action: Callable[[DeathRecipient], None]) -> None:
         self._action = action

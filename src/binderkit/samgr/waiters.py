@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from binderkit import limits
 from binderkit.errors import ServiceError
@@ -17,6 +17,8 @@ from binderkit.samgr.ability import AbilityInfo, AbilityKey
 
 if TYPE_CHECKING:
     from binderkit.ipc.remote import IRemoteObject
+
+T = TypeVar("T")
 
 
 class Waiters:
@@ -65,12 +67,12 @@ class Waiters:
         return {key: len(futures) for key, futures in self._of.items()}
 
 
-def resolve(future: asyncio.Future[IRemoteObject], remote: IRemoteObject) -> None:
-    """Let a waiter go on, from any thread."""
+def resolve(future: asyncio.Future[T], result: T) -> None:
+    """Let a waiter go on with ``result``, from any thread."""
 
     def set_result() -> None:
         if not future.done():
-            future.set_result(remote)
+            future.set_result(result)
 
     future.get_loop().call_soon_threadsafe(set_result)
 

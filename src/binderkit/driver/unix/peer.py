@@ -35,7 +35,7 @@ from binderkit.driver.unix.frame import HEADER, HEADER_SIZE, PACKET_MAX
 from binderkit.driver.unix.oneway import OnewaySender
 from binderkit.driver.unix.serve import answer
 from binderkit.driver.unix.slots import SharedSlots
-from binderkit.driver.unix.undelivered import Answered, Incomplete, Undelivered
+from binderkit.driver.unix.undelivered import Answered, Undelivered
 from binderkit.errors import (
     CallTimeoutError,
     DeadObjectError,
@@ -277,17 +277,18 @@ class Peer:
                         reply._load(packet[HEADER_SIZE:], None)
                     return
                 if kind == 1:
-                    self._answer_nested(lane, packet, seq, fds)
-                    if seq in lane.early:
-                        early, received = lane.early.pop(seq)
-                        self._take_in(early, received, reply)
+                    if self._answer_nested(lane, packet, seq, fds, reply):
                         return
                     continue
             if self._other_packet(lane, packet, seq, reply):
                 return
 
-    def _answer_nested(self, lane: Any, packet: bytes, seq: int, fds: int) -> None:
-        """Handle a call that came back, with ``fds`` descriptors, while this thread waits for the reply to ``seq``."""
+    def _answer_nested(self, lane: Any, packet: bytes, seq: int, fds: int, reply: MessageSequence) -> bool:
+        """Handle a call that came back, with ``fds`` descriptors, while this thread waits for the reply to ``seq``.
+
+        Returns:
+            Whether that reply came meanwhile, and was taken in.
+        """
         if fds:
             try:
                 translate.await_announced(lane.sock)
@@ -296,16 +297,16 @@ class Peer:
                 raise
         lane.outer.append(seq)
         try:
-            while True:
-                try:
-                    answer(self, lane, packet)
-                    return
-                except Incomplete:
-                    continue  # our end of a served lane wakes up every PARK_TIME; its descriptors are a moment away
+            answer(self, lane, packet)
         except OSError as error:
             raise self.broken(error) from None
         finally:
             lane.outer.pop()
+        if seq not in lane.early:
+            return False
+        early, received = lane.early.pop(seq)
+        self._take_in(early, received, reply)
+        return True
 
     def _other_packet(self, lane: Any, packet: bytes, seq: int, reply: MessageSequence) -> bool:
         """Handle what is not a plain reply to ``seq``; return whether the wait is over.
@@ -389,17 +390,7 @@ class Peer:
         freed = self.next_freed() if self.freed else 0
         try:
             packet = frame.encode(
-                kind,
-                flags,
-                seq,
-                handle,
-                code,
-                remaining,
-                chain,
-                freed,
-                message.body,
-                message.entries,
-                len(message.fds),
+                kind, flags, seq, handle, code, remaining, chain, freed, message.body, message.entries, len(message.fds)
             )
             lane.send(packet, _NOSIGNAL)
         except OSError as error:

@@ -288,11 +288,7 @@ def await_fds(sock: socket.socket, got: Frame) -> list[int]:
     """
     if got.fds:
         await_announced(sock)
-    while True:
-        try:
-            return receive_fds(sock, got)
-        except Incomplete:
-            continue  # our end of a served lane wakes up every PARK_TIME
+    return receive_fds(sock, got)
 
 
 def await_announced(sock: socket.socket) -> None:

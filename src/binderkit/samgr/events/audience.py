@@ -21,6 +21,7 @@ from binderkit.ipc.context import Caller
 from binderkit.ipc.proxy import DeathRecipient, RemoteProxy
 from binderkit.ipc.remote import IRemoteObject
 from binderkit.samgr.events.delivery import Deliveries, Task
+from binderkit.samgr.teller import Watcher
 
 W = TypeVar("W")
 MAX_PER_PROCESS: Final = limits.MAX_SUBSCRIPTIONS_PER_PID
@@ -34,14 +35,6 @@ class Listener(Generic[W]):
     wish: W
     pid: int
     recipient: DeathRecipient | None
-
-
-class _Mourner(DeathRecipient):
-    def __init__(self, act: Callable[[], object]) -> None:
-        self._act = act
-
-    def on_remote_died(self) -> None:
-        self._act()
 
 
 class Audience(Generic[W]):
@@ -71,7 +64,7 @@ class Audience(Generic[W]):
         """
         remote: IRemoteObject = target.as_object()
         recipient: DeathRecipient | None = (
-            _Mourner(lambda: self._gone(remote)) if isinstance(remote, RemoteProxy) else None
+            Watcher(lambda _: self._gone(remote)) if isinstance(remote, RemoteProxy) else None
         )
         with self._lock:
             known = self._listeners.get(remote)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Hashable
 from typing import Final
 
 from binderkit.errors import IpcError
-from binderkit.ipc.driver import current_driver
+from binderkit.ipc.driver import submit_to_driver
 
 _log = logging.getLogger("binderkit.samgr")
 MAX_PENDING: Final = 4096
@@ -35,7 +35,7 @@ class Deliveries:
 
     def __init__(self, gone: Callable[[Hashable], object], submit: Callable[[Task], object] | None = None) -> None:
         self._gone = gone
-        self._submit = submit or _submit_to_driver
+        self._submit = submit or submit_to_driver
         self._lock = threading.Lock()
         self._queues: dict[int, deque[tuple[Hashable, Callable[[], object]]]] = {}
 
@@ -81,7 +81,3 @@ class Deliveries:
     def _give_up(self, pid: int, subscriber: Hashable) -> None:
         self.forget(pid, subscriber)
         self._gone(subscriber)
-
-
-def _submit_to_driver(task: Task) -> None:
-    current_driver().submit(task)
