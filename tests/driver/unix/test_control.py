@@ -282,6 +282,7 @@ def test_what_waits_is_sent_when_there_is_room_and_only_then(victim: Victim) -> 
     """A control connection that is full is written by the monitor as the peer reads."""
     with Hostile(victim) as peer:
         peer.shake()
+        in_step(peer)  # until then everything waits, and whoever finds more than MOST messages then hangs up
         seen = seen_by(victim)
         count = 0
         while not seen.outbox.post(frame.encode_pairs(frame.CREDIT, [(count, 0)]), []):
