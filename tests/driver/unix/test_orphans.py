@@ -75,11 +75,19 @@ def test_a_late_reply_is_released_and_then_the_end_is_awaited(victim: Victim, ow
     until(no_orphans(victim), "it is closed with the other end")
 
 
-def test_a_call_back_to_a_thread_that_no_longer_waits_ends_the_lane(victim: Victim, owner: HostileOwner) -> None:
+def test_a_call_back_to_a_thread_that_no_longer_waits_is_released_and_so_is_what_follows(
+    victim: Victim, owner: HostileOwner
+) -> None:
+    """Its caller reads that nobody answers, and sends its own reply; a lane closed before would lose both ways."""
     lane, got = give_up(victim, owner)
-    lane.send(frame.encode(frame.CALL, 0, 1, 0, 1, 0, got.chain, 0, int_bytes(1), [], 0))
-    until(no_orphans(victim), "nobody answers: the caller is told by the end of the lane")
-    assert lane.recv(1) == b""
+    entries = [Entry(0, frame.OBJ_EXPORT, -1, 41, 0)]
+    lane.send(frame.encode(frame.CALL, 0, 1, 0, 1, 0, got.chain, 0, RECORD, entries, 0))
+    assert frame.decode_pairs(owner.receive(frame.RELEASE))[1:] == [(41, 1)]
+    assert lane.recv(1) == b"", "nobody answers"
+    lane.send(reply_to(got, RECORD, [Entry(0, frame.OBJ_EXPORT, -1, 42, 0)]))
+    assert frame.decode_pairs(owner.receive(frame.RELEASE))[1:] == [(42, 1)]
+    lane.close()
+    until(no_orphans(victim), "its end is seen")
 
 
 def test_a_lie_ends_the_lane(victim: Victim, owner: HostileOwner) -> None:

@@ -81,12 +81,13 @@ class Orphans:
         try:
             packet = self._begun[fd][0] if fd in self._begun else lane.recv(frame.PACKET_MAX)
             if packet:
-                answered = self._dispose(peer, lane, packet)
+                got = frame.decode(packet)
+                translate.dispose(peer, got, translate.receive_fds(lane.sock, got))
                 self._begun.pop(fd, None)
-                lane.drained(answered=True)  # a call back proves as well that our message had arrived
-                if not answered:
-                    self._forget(fd)
-                return  # the end, or the reply to another call, follows
+                lane.drained(answered=True)
+                # Not the end yet, not even after a call back, which nobody answers: its caller reads that our half is
+                # closed. Closed with something unread, the lane would be reset, and what we sent on it be lost.
+                return
         except BlockingIOError:
             return
         except Incomplete:
@@ -97,12 +98,6 @@ class Orphans:
         except (OSError, IpcError) as error:
             _log.debug("the lane of a call that was given up: %s", error)
         self._forget(fd)
-
-    def _dispose(self, peer: Peer, lane: Lane, packet: bytes) -> bool:
-        """Release what a frame carries; return False for a call back to a thread that no longer waits."""
-        got = frame.decode(packet)
-        translate.dispose(peer, got, translate.receive_fds(lane.sock, got))
-        return got.kind == frame.REPLY
 
     def _forget(self, fd: int) -> None:
         """The end of a lane, once whoever comes first: closing it tells the other side."""
