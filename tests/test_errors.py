@@ -55,3 +55,12 @@ def test_the_tree_of_errors_shows_it_below_its_parent() -> None:
         parents[depth:] = [kind]
         shown.add(name)
     assert shown == set(errors.__all__)
+
+
+def test_the_limits_between_devices_keep_their_codes() -> None:
+    for code in (407, 505, 507, 510, 603):
+        error = errors.error_from_status(code, "", "why", "")
+        assert isinstance(error, errors.RpcLimitError)
+        assert isinstance(error, errors.RefusedError)
+        assert (error.code, error.args[0]) == (code, "why")
+    assert errors.error_from_status(-32, "", "gone", "").code == -32

@@ -29,7 +29,8 @@ recognises it. The *type* says who is to blame:
     │   ├── CallTimeoutError           502      (also a TimeoutError)
     │   ├── CallCancelledError         10       the caller gave up; raised in the handler
     │   ├── RefusedError               303      the other side does not allow it (also a PermissionError)
-    │   │   └── PermissionDeniedError  201      the caller's access token lacks a permission
+    │   │   ├── PermissionDeniedError  201      the caller's access token lacks a permission
+    │   │   └── RpcLimitError          505      what cannot be done with an object of another device
     │   ├── QuotaError                 29201    somebody's budget is used up
     │   ├── InvalidCodeError           204      a transaction code outside the allowed range
     │   ├── UnknownTransactionError    305      the stub does not know this code
@@ -38,6 +39,11 @@ recognises it. The *type* says who is to blame:
     │   └── RemoteError                4        the handler failed; carries its type name and text
     ├── ProtocolError                  601      the peer broke the protocol; it was disconnected
     ├── ForkedError                    10       used in a forked child
+    ├── SoftBusError                        devices and the network between them
+    │   ├── NotTrustedError        -425983984  the other device is not one of this device's circle (a PermissionError)
+    │   └── PairingError           -425983984  two devices did not become trusted; nothing was changed
+    │       ├── WrongPinError      -425983984  PIN or secret differ, or somebody sits in between
+    │       └── PairingLockedError -425983984  too many wrong PINs: wait
     ├── AbilityError               16000050 an ability cannot be connected, started or stopped
     └── ServiceError                        SAMgr
         ├── ServiceNotFoundError       1008
@@ -67,8 +73,11 @@ __all__ = [
     "IpcError",
     "MmapError",
     "NoServiceManagerError",
+    "NotTrustedError",
     "OnlyProxyPermittedError",
     "OnlyRemoteObjectPermittedError",
+    "PairingError",
+    "PairingLockedError",
     "ParamError",
     "ParamTypeError",
     "ParamValueError",
@@ -83,12 +92,15 @@ __all__ = [
     "QuotaError",
     "RefusedError",
     "RemoteError",
+    "RpcLimitError",
     "ServiceError",
     "ServiceNotFoundError",
+    "SoftBusError",
     "TooBigError",
     "TransactionError",
     "UnknownMethodError",
     "UnknownTransactionError",
+    "WrongPinError",
 ]
 
 # Native result codes that travel in replies (reference 1.10).
@@ -100,9 +112,14 @@ ERR_PERMISSION_DENIED: Final = 201
 ERR_INVALID_CODE: Final = 204
 ERR_STUB_REFUSED: Final = 303
 ERR_STUB_UNKNOWN_TRANSACTION: Final = 305
+ERR_PASSED_ON: Final = 407
 ERR_INVALID_PARAM: Final = 408
 ERR_WAIT_REPLY_TIMEOUT: Final = 502
+ERR_SENT_HOME: Final = 505
+ERR_NOT_TRANSLATABLE: Final = 507
+ERR_NOT_SUPPORTED: Final = 510
 ERR_DATABUS_INVALID_DATA: Final = 601
+ERR_NOT_AUTHORISED: Final = 603
 ERR_DEAD_OBJECT: Final = -32
 ERR_FAILED_REPLY: Final = 29201
 
@@ -282,6 +299,17 @@ class PermissionDeniedError(RefusedError):
     code = ERR_PERMISSION_DENIED
 
 
+class RpcLimitError(RefusedError):
+    """What cannot be done with an object of another device, or sent there; the text says what to do instead.
+
+    ``code`` tells which limit (reference 0, 4.2): 407 a proxy passed on between processes of this device, 505 a proxy
+    sent to another device than the one it may stay on, 507 a file descriptor sent to another device, 510 a death
+    notice of an object that is no registered ability, 603 an object this device was not given.
+    """
+
+    code = ERR_SENT_HOME
+
+
 class QuotaError(TransactionError):
     """A budget (bytes, descriptors, objects, lanes, threads) is used up (29201)."""
 
@@ -348,6 +376,32 @@ class ForkedError(IpcError):
     code = ERR_INVALID_STATE
 
 
+class SoftBusError(IpcError):
+    """Something between devices failed; ``code`` is SoftBus's number for it (reference 4.8)."""
+
+    code = -426442749
+
+
+class NotTrustedError(SoftBusError, PermissionError):
+    """The other device does not belong to this device's circle, or what it claims is not proven (-425983984)."""
+
+    code = -425983984
+
+
+class PairingError(SoftBusError):
+    """Two devices did not become trusted; the text says why and what to do (-425983984, in time -425983980)."""
+
+    code = -425983984
+
+
+class WrongPinError(PairingError):
+    """PIN or secret are not the same on both sides, or somebody sits in between (-425983984)."""
+
+
+class PairingLockedError(PairingError):
+    """Too many wrong PINs: pairing is locked for a while; the text says for how long (-425983984)."""
+
+
 class AbilityError(IpcError):
     """An ability cannot be connected, started or stopped; ``code`` says why (codes of reference 3.1)."""
 
@@ -395,6 +449,11 @@ _BY_STATUS: Final[dict[int, type[TransactionError]]] = {
     ERR_FAILED_REPLY: QuotaError,
     ERR_INVALID_CODE: InvalidCodeError,
     ERR_STUB_UNKNOWN_TRANSACTION: UnknownTransactionError,
+    ERR_PASSED_ON: RpcLimitError,
+    ERR_SENT_HOME: RpcLimitError,
+    ERR_NOT_TRANSLATABLE: RpcLimitError,
+    ERR_NOT_SUPPORTED: RpcLimitError,
+    ERR_NOT_AUTHORISED: RpcLimitError,
 }
 
 
@@ -406,7 +465,7 @@ def error_from_status(status: int, type_name: str, text: str, remote_traceback: 
     message = text or f"the handler answered with status {status}"
     kind = _BY_STATUS.get(status)
     if kind is not None and not type_name:
-        return kind(message)
+        return kind(message, code=status)
     if type_name:
         message = f"{type_name}: {text}" if text else type_name
         if remote_traceback:

@@ -163,3 +163,142 @@ MAX_IDL_CACHE_TIME: Final = 2**31 - 1
 """Longest time of a cacheable method, in milliseconds (an int; the reference names no limit)."""
 MAX_IDL_SHIFT: Final = 63
 """Bits an expression may shift by: the next one is undefined in C."""
+
+# --- RPC: requests between devices --------------------------------------------------------------
+RPC_MAX: Final = 1 * MIB
+"""Bytes of one message to another device; above: raw data (reference 4.2)."""
+RPC_PAYLOAD: Final = RPC_MAX + 64 * KIB
+"""Bytes an engine carries in one request or answer: a message and what dbinder adds to it (own choice)."""
+RPC_HEADER: Final = 256
+"""Bytes of a request's header (own choice)."""
+RPC_SLICE: Final = 8.0
+"""Seconds one request of an engine may wait: Zenoh keeps about 1 kB per request until then (measured). Longer calls
+are cut into slices."""
+RPC_FIRST_SLICE: Final = 1.0
+"""Seconds of the first slice; each is twice as long as the one before. Repeats cost little and are never executed
+twice, while a request that the engine lost without a word costs its whole slice (own choice)."""
+RPC_REOPEN_WAIT: Final = 2.0
+"""Seconds a change of trust waits for requests under way (own choice)."""
+RPC_SESSION_AGE: Final = 1.0
+"""Seconds a session lives before it is closed for a new one: Zenoh leaves links behind that no session owns when it is
+closed while it is connecting (seen at 20 to 100 ms)."""
+RPC_LEASE: Final = 2.5
+"""Seconds of silence after which a device counts as gone (own choice; the tests of other devices ask for 5)."""
+RPC_DEBOUNCE: Final = 0.3
+"""Seconds a device may be away without being reported offline: it opens its session anew for a new trust (measured)."""
+RPC_REOPEN_GRACE: Final = 5.0
+"""The same when a session is opened anew for certain: closing it takes up to 3 s when one of its links is dead, and the
+links are back about a second later (own choice)."""
+RPC_CALLS_PER_DEVICE: Final = 256
+"""Calls to one device that wait for their reply (own choice)."""
+RPC_STORED_REPLIES: Final = 16 * MIB
+"""Bytes of replies kept for one device until it cannot ask for them again (own choice)."""
+RPC_REPLY_KEPT: Final = 16.0
+"""Seconds a reply is kept after its caller's deadline: twice the longest slice (own choice)."""
+RPC_ONEWAY_MESSAGES: Final = 256
+RPC_ONEWAY_BYTES: Final = 1 * MIB
+"""One-way messages, and their bytes, that may be on their way to one device (own choice)."""
+RPC_DEVICES: Final = 1024
+"""Devices a device knows at once (own choice)."""
+RPC_LANES: Final = 32
+"""Streams to one device that carry calls, each one at a time (own choice)."""
+RPC_QUEUED: Final = 512
+"""Requests of one device that wait for a thread (own choice)."""
+RPC_OLD_BOOTS: Final = 16
+"""Earlier boots of a device whose late requests are told from new ones (own choice)."""
+MAX_DEVICE_NAME: Final = 64
+"""Characters of a device's name (reference 4.5)."""
+
+# --- Devices: trust and pairing (own choices unless a source is named) ----------------------------
+MAX_CIRCLE_DEVICES: Final = 64
+"""Devices of one circle; the network of one device is configured for 30 (reference 4.7)."""
+CERTIFICATE_LIFE: Final = 730 * 86_400
+"""Seconds a device's certificate is valid; renewed when a third of it is left."""
+MAX_PAIRING_FRAME: Final = 64 * KIB
+"""Bytes of one message of a pairing (reference 4.6)."""
+PAIRING_TIMEOUT: Final = 10.0
+"""Seconds one pairing may take from the connection to its end (reference 4.6)."""
+PAIRING_CONNECT_TIMEOUT: Final = 11.0
+"""Seconds until the connection to the other device must stand (reference 4.6)."""
+MAX_PAIRING_SESSIONS: Final = 8
+"""Pairings one offer works on at once."""
+PIN_DIGITS: Final = 6
+PIN_LIFETIME: Final = 300.0
+"""Seconds a PIN that is shown can be used."""
+WRONG_PINS: Final = 3
+"""Wrong PINs after which pairing is locked."""
+PAIRING_LOCK: Final = 60.0
+"""Seconds of the first lock; each further one is twice as long, up to MAX_PAIRING_LOCK."""
+MAX_PAIRING_LOCK: Final = 3600.0
+MIN_PAIRING_SECRET: Final = 16
+"""Bytes of a secret for unattended pairing: it is not locked, so it must not be guessable."""
+MAX_PAIRING_SECRET: Final = 1024
+
+# --- Devices: discovery (reference 4.5) ------------------------------------------------------------
+MAX_DEVICE_TYPE: Final = 32
+"""Characters of a device's type (own choice)."""
+MAX_CAPABILITY_DATA: Final = 512
+"""Bytes of text a publication may carry."""
+MAX_PACKAGE_NAME: Final = 64
+MAX_PUBLICATIONS: Final = 1024
+"""Publications, and subscriptions, of one package."""
+MAX_FOUND_DEVICES: Final = 256
+"""Devices near by that are remembered: anybody on the network can announce any number (own choice)."""
+
+# --- SoftBus: streams between devices (raw data and sessions; reference 4.2, 4.8) -----------------
+STREAM_HANDSHAKE_WAIT: Final = 5.0
+"""Seconds a device may take to prove who it is (own choice; SoftBus allows 10 for its many steps)."""
+MAX_HANDSHAKES: Final = 64
+MAX_HANDSHAKES_PER_ADDRESS: Final = 16
+"""Connections that have not yet proven who they are, in all and of one address (own choice)."""
+MAX_STREAMS_PER_DEVICE: Final = 160
+"""Streams one device may open to us: every session and lane it may have, and some for raw data (own choice)."""
+STREAM_DEAD_AFTER: Final = 4.0
+"""Seconds sent data may stay without the other kernel's answer; then the stream is broken (a silent device: 5 s)."""
+MAX_STREAM_ADDRESSES: Final = 8
+"""Addresses of one device that are tried (own choice)."""
+BULK_STALL: Final = 8.0
+"""Seconds a transfer of raw data may stand still: the time an RPC waits (reference 1.5)."""
+BULK_MIN_RATE: Final = 128 * KIB
+"""Bytes per second a transfer must reach in the mean: what DBinder itself asks for (reference 4.8)."""
+BULK_KEPT: Final = 60.0
+"""Seconds raw data waits for the other device to take it (own choice)."""
+MAX_BULK_OFFERS: Final = 1024
+MAX_BULK_OFFERED: Final = 256 * MIB
+"""Blocks of raw data, and their bytes, that wait for one device (own choice: two of the largest blocks)."""
+MAX_BULK_RECEIVING: Final = 512 * MIB
+"""Bytes of raw data being received at once (own choice, as MAX_POOLED)."""
+BULK_IDLE: Final = 30.0
+BULK_IDLE_STREAMS: Final = 2
+"""Seconds a stream for raw data is kept for the next transfer, and how many of one device (own choice)."""
+MAX_SESSION_NAME: Final = 255
+MAX_NETWORK_ID: Final = 64
+"""Characters of a session's name, a package's name and a network id (reference 4.8)."""
+MAX_SESSION_MESSAGE: Final = 4 * KIB
+MAX_SESSION_BYTES: Final = 4 * MIB
+"""Bytes of one message and of one packet of bytes (reference 4.8)."""
+MAX_STREAM_FRAME: Final = 2 * MIB
+"""Bytes of one frame of a stream with what describes it (own choice; the reference names none)."""
+MAX_SESSIONS_PER_CLIENT: Final = 20
+MAX_SESSION_SERVERS: Final = 32
+"""Open sessions, and listening sockets, of one application (reference 4.8)."""
+MAX_SESSIONS: Final = 100
+"""Open sessions of a device (reference 4.8)."""
+SESSION_BIND_WAIT: Final = 30.0
+"""Seconds a bind may take (reference 4.8)."""
+SESSION_ACK_WAIT: Final = 20.0
+"""Seconds until what was sent must be acknowledged (reference 4.8)."""
+MAX_SESSION_UNACKED: Final = 256
+"""Things sent on one session that wait for their acknowledgement (own choice, as RPC_ONEWAY_MESSAGES)."""
+SESSION_QUEUE: Final = 8 * MIB
+"""Bytes of received data that wait for one listener; then the sender is made to wait (own choice: two packets)."""
+
+# --- dbinder: objects between devices ------------------------------------------------------------
+RPC_HANDLE_BASE: Final = 687_200_000
+"""Handles from here on stand for objects of another device (reference 0, C2): 100000 x 6872."""
+RPC_DATA: Final = RPC_MAX - KIB
+"""Bytes of data area in one message to another device: what is added to it on both ends fits into RPC_MAX."""
+RPC_INLINE_BLOB: Final = 256 * KIB
+"""Raw data and Ashmem contents up to this travel in the message if it has room, above in a stream of their own."""
+RPC_SETTLED: Final = 4096
+"""Messages of one device whose fate is remembered, for a sender that never heard of it (own choice)."""

@@ -17,7 +17,8 @@ from binderkit import limits
 from binderkit.driver.tables import Exports, Held, Imports
 from binderkit.errors import ProtocolError, QuotaError
 from binderkit.ipc.context import own_identity
-from binderkit.ipc.remote import RemoteObject
+from binderkit.ipc.remote import ForeignObject, RemoteObject
+from binderkit.parcel import MessageSequence
 
 STUBS = st.integers(0, 4)
 PEERS = st.integers(0, 2)
@@ -206,3 +207,18 @@ def test_a_proxy_never_outlives_its_references() -> None:
         sys.setswitchinterval(interval)
     assert failures == []
     assert sum(queue) == sum(granted), "each reference is given back, once"
+
+
+class _Foreign(ForeignObject):
+    def on_reserved(self, code: int, data: MessageSequence, reply: MessageSequence) -> bool:
+        return True
+
+
+def test_objects_of_other_devices_have_handles_of_their_own() -> None:
+    """Who receives such a handle knows that it stands for an object of another device (reference 0, C2)."""
+    exports = Exports()
+    held: dict[int, Held] = {}
+    foreign, own = _Foreign("test.foreign"), RemoteObject("test.own")
+    assert exports.grant(foreign, held) > limits.RPC_HANDLE_BASE
+    assert 0 < exports.grant(own, held) < limits.RPC_HANDLE_BASE
+    assert exports.grant(foreign, held) == exports.handle_of(foreign)

@@ -9,6 +9,7 @@ import pytest
 
 from binderkit.errors import ParamTypeError
 from binderkit.interface import Interface, Property, method, oneway, proxy, raises, transaction_code
+from binderkit.testing import loopback
 from tests.interface.service import Echo, IBase, IEcho, IListener, Listener
 
 
@@ -20,6 +21,31 @@ def test_methods_are_numbered_in_the_order_of_declaration() -> None:
     assert IBase.__contract__.methods["name"].code == 1, "an inherited method keeps its number and token"
     assert "name" not in contract.methods
     assert contract.bases == (IBase.__contract__,)
+
+
+def test_a_service_may_call_its_own_things_what_it_likes() -> None:
+    class Busy(IListener):
+        def __init__(self) -> None:
+            self._table, self._tables, self._token, self._token_size = {"a": 1}, [2], "secret", 3
+
+        def _other(self, word: str) -> str:
+            return word
+
+        def told(self, text: str) -> int:
+            return len(self._other(text))
+
+    class IMine(Interface, descriptor="test.IMine"):
+        @method
+        def more(self) -> str: ...
+
+    class Busier(Busy, IMine):
+        def more(self) -> str:
+            return self._other("more")
+
+    with loopback() as pair:
+        remote = pair.offer(Busier())
+        assert proxy(IListener, remote).told("it") == 2
+        assert proxy(IMine, remote).more() == "more"  # found by what is no method of the first interface
 
 
 def test_the_hash_knows_the_wire_and_nothing_else() -> None:

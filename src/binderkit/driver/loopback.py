@@ -25,6 +25,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Final
 
 from binderkit import limits
@@ -167,6 +168,10 @@ class LoopbackProcess:
     def submit(self, task: Callable[[], None]) -> None:
         """Run ``task`` soon on a worker thread."""
         self.pool.submit(task)
+
+    def outgoing(self, target: object) -> AbstractContextManager[None]:
+        """Return a context in which the calling thread waits for something else (see Driver.outgoing)."""
+        return self.pool.outgoing()
 
     def holders(self, stub: RemoteObject) -> int:
         """Return how many other processes hold ``stub`` (see Driver.holders); releases are delivered first."""

@@ -31,7 +31,7 @@ from binderkit.ipc import loop as handler_loop
 from binderkit.ipc.context import CallContext, current
 from binderkit.ipc.dispatch import check_handled, failure_of, handle_reserved, settle
 from binderkit.ipc.option import RECEIVED_ASYNC, RECEIVED_SYNC
-from binderkit.ipc.proxy import RemoteProxy
+from binderkit.ipc.proxy import RemoteProxy, passed_on
 from binderkit.ipc.remote import RemoteObject
 from binderkit.memory.pool import Slot
 from binderkit.parcel import MessageSequence
@@ -307,6 +307,8 @@ def _carry_remote(value: object, sender: LoopbackProcess, receiver: LoopbackProc
     owner = link.target
     if owner.dead:
         raise DeadObjectError(f"{value!r} is dead and cannot be passed on")
+    if value._handle >= limits.RPC_HANDLE_BASE and owner is not receiver:
+        raise passed_on(value)
     with sender.network.lock:
         export = owner.held_by(sender)[value._handle].export
     return export.stub if owner is receiver else receiver.link(owner).receive(export)

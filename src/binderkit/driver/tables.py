@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from binderkit import limits
 from binderkit.errors import ProtocolError, QuotaError
 from binderkit.ipc.proxy import RemoteProxy
-from binderkit.ipc.remote import RemoteObject, bound_handler
+from binderkit.ipc.remote import ForeignObject, RemoteObject, bound_handler
 
 if TYPE_CHECKING:
     from binderkit.ipc.driver import Connection
@@ -70,6 +70,7 @@ class Exports:
         self._by_handle: dict[int, Export] = {}
         self._by_stub: dict[int, Export] = {}
         self._next = 1
+        self._next_foreign = limits.RPC_HANDLE_BASE
         self.root: Export | None = None
 
     def set_root(self, stub: RemoteObject) -> Export:
@@ -94,11 +95,19 @@ class Exports:
         """
         export = self._by_stub.get(id(stub))
         if export is None:
-            export = Export(stub, self._next)
+            export = Export(stub, self._new_handle(stub))
             if len(held) < limits.MAX_REFERENCES_PER_PEER:
-                self._next += 1
                 self._by_handle[export.handle] = self._by_stub[id(stub)] = export
         return self.grant_export(export, held)
+
+    def _new_handle(self, stub: RemoteObject) -> int:
+        if isinstance(stub, ForeignObject):
+            self._next_foreign += 1
+            return self._next_foreign
+        handle = self._next
+        # The ranges never meet: it would take 687 million objects of one process.
+        self._next += 1
+        return handle
 
     def grant_export(self, export: Export, held: dict[int, Held]) -> int:
         """The same for an export that is known already."""
@@ -153,6 +162,14 @@ class Exports:
         return len(self._by_handle)
 
 
+def _proxy_of(connection: Connection, handle: int) -> RemoteProxy:
+    if handle < limits.RPC_HANDLE_BASE:
+        return RemoteProxy(connection, handle)
+    from binderkit.ipc.rpc_proxy import RpcProxy  # only who has objects of other devices pays for it
+
+    return RpcProxy(connection, handle)
+
+
 class _Import(weakref.ref[RemoteProxy]):
     """A proxy as the table knows it, and how often its object was received for it."""
 
@@ -190,7 +207,7 @@ class Imports:
             if known is None or proxy is None:
                 if len(self._by_handle) >= limits.MAX_REFERENCES_PER_PEER:
                     raise ProtocolError(f"the peer made us hold more than {limits.MAX_REFERENCES_PER_PEER} objects")
-                proxy = RemoteProxy(self._connection, handle)
+                proxy = _proxy_of(self._connection, handle)
                 known = self._by_handle[handle] = _Import(proxy, self._gone)
                 known.handle = handle
                 known.received = 0

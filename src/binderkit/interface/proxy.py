@@ -29,7 +29,7 @@ class ProxyBase:
         if isinstance(remote, RemoteProxy):
             self._handle = remote._handle
             self._transact: Any = remote._transact
-            self._transact_async: Any = remote._connection.transact_async
+            self._transact_async: Any = remote._transact_async
         else:
             self._handle = 0
             self._transact = self._transact_local

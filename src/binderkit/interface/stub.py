@@ -31,13 +31,13 @@ class TypedStub(RemoteObject):
     """What a class that implements a contract becomes: a RemoteObject whose handler calls its methods."""
 
     __contracts__: ClassVar[tuple[Contract, ...]]
-    _token: ClassVar[bytes]
-    _token_size: ClassVar[int]
-    _table: ClassVar[Table]
-    _tables: ClassVar[dict[str, Table]]
+    _bk_token: ClassVar[bytes]
+    _bk_token_size: ClassVar[int]
+    _bk_table: ClassVar[Table]
+    _bk_tables: ClassVar[dict[str, Table]]
 
     def __new__(cls, *args: object, **kwargs: object) -> Self:
-        if "_tables" not in cls.__dict__:
+        if "_bk_tables" not in cls.__dict__:
             _prepare(cls)
         self = super().__new__(cls)
         RemoteObject.__init__(self, cls.__contracts__[0].descriptor)
@@ -51,23 +51,23 @@ class TypedStub(RemoteObject):
     ) -> HandlerResult:
         """Call the method that has this code in the interface whose token came along."""
         received = data._in
-        if received is not None and received[: self._token_size] == self._token:
-            invoke = self._table.get(code)
+        if received is not None and received[: self._bk_token_size] == self._bk_token:
+            invoke = self._bk_table.get(code)
             if invoke is not None:
-                data._pos = self._token_size
+                data._pos = self._bk_token_size
                 return invoke(self, data, reply)
-        return self._other(code, data, reply)
+        return self._bk_other(code, data, reply)
 
-    def _other(self, code: int, data: MessageSequence, reply: MessageSequence) -> HandlerResult:
+    def _bk_other(self, code: int, data: MessageSequence, reply: MessageSequence) -> HandlerResult:
         """Answer what is not a method of the first interface."""
         general = _GENERAL.get(code)
         if general is not None:
             return general(self, data, reply)
         descriptor = _token_of(data)
-        table = self._tables.get(descriptor)
+        table = self._bk_tables.get(descriptor)
         if table is None:
             raise InterfaceMismatchError(
-                f"{type(self).__name__} implements {', '.join(self._tables)}, the call is for {descriptor!r}"
+                f"{type(self).__name__} implements {', '.join(self._bk_tables)}, the call is for {descriptor!r}"
             )
         invoke = table.get(code)
         if invoke is None:
@@ -79,7 +79,7 @@ class TypedStub(RemoteObject):
 
     def get_local_interface(self, descriptor: str) -> IRemoteBroker | None:
         """Return this object for an interface it implements, else what was attached for ``descriptor``."""
-        if descriptor in self._tables:
+        if descriptor in self._bk_tables:
             return cast("IRemoteBroker", self)  # every implementing class has as_object
         return super().get_local_interface(descriptor)
 
@@ -116,8 +116,8 @@ def _prepare(cls: type[TypedStub]) -> None:
             if prop.setter:
                 table[prop.setter] = _setter(prop.name)
     first = cls.__contracts__[0]
-    cls._token, cls._token_size, cls._table = first.token, len(first.token), tables[first.descriptor]
-    cls._tables = tables
+    cls._bk_token, cls._bk_token_size, cls._bk_table = first.token, len(first.token), tables[first.descriptor]
+    cls._bk_tables = tables
 
 
 def _implementation(cls: type, contract: Contract, method: Method) -> Callable[..., Any]:
@@ -169,7 +169,7 @@ def _contract_meant(stub: TypedStub, data: MessageSequence) -> Contract:
     for contract in stub.__contracts__:
         if contract.descriptor == descriptor:
             return contract
-    raise InterfaceMismatchError(f"{type(stub).__name__} implements {', '.join(stub._tables)}, not {descriptor!r}")
+    raise InterfaceMismatchError(f"{type(stub).__name__} implements {', '.join(stub._bk_tables)}, not {descriptor!r}")
 
 
 def _version(stub: TypedStub, data: MessageSequence, reply: MessageSequence) -> bool:

@@ -48,6 +48,30 @@ class Caller:
         return f"<Caller pid={self.pid} uid={self.uid}{device}>"
 
 
+class RemoteCaller(Caller):
+    """A process of another device: only ``device_id`` is proven, by that device's certificate.
+
+    pid, uid and gid are -1 and there is no token, so that no check meant for processes of this device can be passed
+    with numbers another device made up (reference 1.8, 4.3).
+
+    Attributes:
+        local_device_id: this device, as the other one knows it.
+        remote_pid, remote_uid, remote_token_id: what that device says of the process; untrusted.
+    """
+
+    __slots__ = ("local_device_id", "remote_pid", "remote_token_id", "remote_uid")
+
+    def __init__(
+        self, device_id: str, local_device_id: str, remote_pid: int, remote_uid: int, remote_token_id: int
+    ) -> None:
+        super().__init__(-1, -1, -1, device_id=device_id)
+        self.local_device_id = local_device_id
+        self.token_known = True
+        self.remote_pid = remote_pid
+        self.remote_uid = remote_uid
+        self.remote_token_id = remote_token_id
+
+
 def own_identity() -> Caller:
     """Return this process as a caller."""
     return Caller(os.getpid(), os.getuid(), os.getgid())

@@ -35,11 +35,12 @@ from binderkit.ipc.proxy import (
     DUMP_TRANSACTION,
     INTERFACE_TRANSACTION,
     PING_TRANSACTION,
+    REMOTE_TRANSACTION,
     SYNCHRONIZE_REFERENCE,
     check_code,
     check_sequences,
 )
-from binderkit.ipc.remote import NoHandler, RemoteObject, bound_handler
+from binderkit.ipc.remote import ForeignObject, NoHandler, RemoteObject, bound_handler
 
 if TYPE_CHECKING:
     from binderkit.parcel import MessageSequence
@@ -69,6 +70,14 @@ class NotHandled(Exception):
     """A handler answered something else than True."""
 
 
+class Forwarded(Exception):
+    """A call that was passed on to another device failed there, or on its way; the caller gets ``failure`` as it is."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.text)
+        self.failure = failure
+
+
 def check_handled(stub: RemoteObject, code: int, result: object) -> None:
     """Raise NotHandled unless the handler said that it handled the request."""
     if not result:
@@ -80,6 +89,8 @@ def check_handled(stub: RemoteObject, code: int, result: object) -> None:
 
 def failure_of(stub: RemoteObject | None, error: BaseException) -> Failure:
     """Return how ``error``, raised while ``stub`` handled a request, travels to the caller."""
+    if isinstance(error, Forwarded):
+        return error.failure
     if isinstance(error, NotHandled):
         return Failure(ERR_UNKNOWN_TRANSACTION, "", str(error), "")
     if isinstance(error, NoHandler):
@@ -111,13 +122,18 @@ def _text(error: BaseException) -> str:
     return text[:MAX_ERROR_TEXT]
 
 
-def handle_reserved(stub: RemoteObject, code: int, data: MessageSequence, reply: MessageSequence) -> bool:
+def handle_reserved(stub: RemoteObject, code: int, data: MessageSequence, reply: MessageSequence) -> Any:
     """Handle a code above 0x00FFFFFF (reference 1.12).
+
+    Returns:
+        True, or what the handler of a call from another device returned (an awaitable for a coroutine).
 
     Raises:
         RefusedError: this caller may not use the code (303).
         UnknownTransactionError: no such code (305).
     """
+    if isinstance(stub, ForeignObject):
+        return stub.on_reserved(code, data, reply)
     if code == PING_TRANSACTION:
         return True
     if code == INTERFACE_TRANSACTION:
@@ -128,6 +144,10 @@ def handle_reserved(stub: RemoteObject, code: int, data: MessageSequence, reply:
         return True
     if code == DUMP_TRANSACTION:
         return _dump(stub, data)
+    if code == REMOTE_TRANSACTION:
+        from binderkit.ipc import invocation  # only processes that other devices call pay for it
+
+        return invocation.handle(stub, data, reply)
     if code in _INTERNAL_CODES:
         raise RefusedError(f"code {code:#x} is answered only inside SAMgr or between devices")
     raise UnknownTransactionError(f"{stub.get_descriptor()!r} does not know the reserved code {code:#x}")

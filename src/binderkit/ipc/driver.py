@@ -40,6 +40,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from binderkit.errors import IpcError, NoServiceManagerError
@@ -125,6 +126,12 @@ class Driver(Protocol):
 
     def submit(self, task: Callable[[], None]) -> None:
         """Run ``task`` soon on a worker thread (death recipients, listeners)."""
+
+    def outgoing(self, target: object) -> AbstractContextManager[None]:
+        """Return a context in which the calling thread waits for something outside this driver, ``target``.
+
+        If it is a worker, another one takes requests meanwhile, as during a call of the driver's own.
+        """
 
     def holders(self, stub: RemoteObject) -> int:
         """Return how many other processes hold ``stub``, an object of this one.

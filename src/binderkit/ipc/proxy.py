@@ -15,15 +15,18 @@ import logging
 import os
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from binderkit import limits
 from binderkit.errors import (
+    ERR_PASSED_ON,
     CommunicationError,
     DeadObjectError,
     InvalidCodeError,
     OnlyRemoteObjectPermittedError,
     ParamTypeError,
+    RpcLimitError,
 )
 from binderkit.ipc.option import MessageOption, RequestResult
 from binderkit.ipc.remote import IRemoteBroker, IRemoteObject, checked_descriptor
@@ -40,6 +43,10 @@ PING_TRANSACTION: Final = 0x5F504E47
 DUMP_TRANSACTION: Final = 0x5F444D50
 INTERFACE_TRANSACTION: Final = 0x5F4E5446
 SYNCHRONIZE_REFERENCE: Final = 0x5F535943
+REMOTE_TRANSACTION: Final = 0x5F525043
+"""_RPC: a call of another device, made by the process that speaks for it (ipc/invocation.py); nobody else sends it."""
+OBITUARY_TRANSACTION: Final = 0x5F444F54
+"""_DOT: asks the stand-in of another device's object to tell of its death (reference 4.4); carries whom to tell."""
 _SENDABLE_RESERVED: Final = frozenset(
     {PING_TRANSACTION, DUMP_TRANSACTION, INTERFACE_TRANSACTION, SYNCHRONIZE_REFERENCE}
 )
@@ -163,7 +170,7 @@ class RemoteProxy(IRemoteObject):
         """
         _check_recipient(recipient, flags)
         with _recipients_lock:
-            if not self._connection.is_dead:
+            if not self.is_object_dead():
                 if self._recipients is None:
                     self._recipients = []
                 self._recipients.append(recipient)
@@ -191,6 +198,11 @@ class RemoteProxy(IRemoteObject):
         checked_descriptor(descriptor)
 
     @property
+    def _transact_async(self) -> Callable[..., Awaitable[int]]:
+        """How coroutines call the object: the connection's way, or that of a subclass."""
+        return self._connection.transact_async
+
+    @property
     def owner(self) -> Caller:
         """Identity of the process that owns the object, as the kernel vouches for it."""
         return self._connection.caller
@@ -215,6 +227,15 @@ class RemoteProxy(IRemoteObject):
         name = f" {self._descriptor!r}" if self._descriptor else ""
         state = " dead" if self._connection.is_dead else ""
         return f"<RemoteProxy{name} handle={self._handle} of {self._connection.caller!r}{state}>"
+
+
+def passed_on(proxy: RemoteProxy) -> RpcLimitError:
+    """Return the error of a proxy of another device's object that is passed on on this device (reference 0, C4)."""
+    return RpcLimitError(
+        f"{proxy!r} is a proxy of another device's object and cannot be passed on to another process of this device; "
+        "let that process get the object itself, e.g. by get_system_ability(..., device_id=...)",
+        code=ERR_PASSED_ON,
+    )
 
 
 def check_code(code: int) -> None:

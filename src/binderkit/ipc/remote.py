@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from binderkit import limits
 from binderkit.errors import OnlyProxyPermittedError, ParamTypeError, ParamValueError, UnknownTransactionError
-from binderkit.ipc.context import calling_identity
+from binderkit.ipc.context import RemoteCaller, calling_identity
 from binderkit.ipc.option import CallingInfo, MessageOption, RequestResult
 from binderkit.ipc.tokens import token_of
 from binderkit.parcel.objects import Transferable
@@ -177,6 +177,19 @@ class RemoteObject(IRemoteObject):
         return f"<{type(self).__qualname__} stub {self._descriptor!r}>"
 
 
+class ForeignObject(RemoteObject):
+    """Stands on this device for an object of another one (dbinder makes it, in the process that speaks for the device).
+
+    Whoever gets it holds a proxy of its own kind (ipc/rpc_proxy.py), which knows what cannot be done with it.
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
+    def on_reserved(self, code: int, data: MessageSequence, reply: MessageSequence) -> bool:
+        """Handle a code above 0x00FFFFFF; raise RefusedError for those that do not go between devices."""
+
+
 def checked_descriptor(descriptor: object) -> str:
     """Return ``descriptor`` if it can be an interface descriptor, else raise (401)."""
     if not isinstance(descriptor, str):
@@ -194,7 +207,7 @@ def calling_info() -> CallingInfo:
         caller_uid=caller.uid,
         caller_token_id=token_of(caller),
         remote_device_id=caller.device_id,
-        local_device_id="",
+        local_device_id=caller.local_device_id if isinstance(caller, RemoteCaller) else "",
         is_local_calling=not caller.device_id,
     )
 

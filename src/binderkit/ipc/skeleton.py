@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from binderkit import limits
 from binderkit.errors import ParamTypeError, ParamValueError
-from binderkit.ipc.context import calling_identity, current, own_identity
+from binderkit.ipc.context import RemoteCaller, calling_identity, current, own_identity
 from binderkit.ipc.driver import current_driver
 from binderkit.ipc.option import CallingInfo
 from binderkit.ipc.remote import IRemoteObject, calling_info
@@ -57,9 +57,28 @@ class IPCSkeleton:
         return calling_identity().device_id
 
     @staticmethod
+    def get_dcalling_pid() -> int:
+        """Return the pid another device claims for the caller, untrusted; -1 on this device (reference 1.8)."""
+        caller = calling_identity()
+        return caller.remote_pid if isinstance(caller, RemoteCaller) else -1
+
+    @staticmethod
+    def get_dcalling_uid() -> int:
+        """Return the uid another device claims for the caller, untrusted; -1 on this device (reference 1.8)."""
+        caller = calling_identity()
+        return caller.remote_uid if isinstance(caller, RemoteCaller) else -1
+
+    @staticmethod
+    def get_dcalling_token_id() -> int:
+        """Return the token another device claims for the caller, untrusted; 0 on this device (reference 1.8)."""
+        caller = calling_identity()
+        return caller.remote_token_id if isinstance(caller, RemoteCaller) else 0
+
+    @staticmethod
     def get_local_device_id() -> str:
-        """Return "": this device has no network id while no RPC is set up."""
-        return ""
+        """Return this device's UDID while a call of another device is handled, "" otherwise (reference 1.8)."""
+        caller = calling_identity()
+        return caller.local_device_id if isinstance(caller, RemoteCaller) else ""
 
     @staticmethod
     def is_local_calling() -> bool:

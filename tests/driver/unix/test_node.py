@@ -402,11 +402,17 @@ def test_a_forked_child_is_told_not_to_use_the_connections(victim: Victim) -> No
     victim.check_usable()
 
 
-def test_a_forked_child_holds_none_of_the_sockets(victim: Victim) -> None:
+@pytest.fixture
+def others() -> frozenset[str]:
+    """What other parts of the process hold: a fork does not close that."""
+    return frozenset(os.listdir("/proc/self/fd"))
+
+
+def test_a_forked_child_holds_none_of_the_sockets(others: frozenset[str], victim: Victim) -> None:
     add_one(victim.proxy)
 
     def child() -> None:
-        left = [target for target in map(_target, os.listdir("/proc/self/fd")) if target]
+        left = [target for target in map(_target, set(os.listdir("/proc/self/fd")) - others) if target]
         assert not [target for target in left if "socket:" in target or "eventpoll" in target], left
 
     assert in_a_fork(child) == 0

@@ -23,7 +23,8 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from binderkit import limits
@@ -147,6 +148,16 @@ class Node:
     def submit(self, task: Callable[[], None]) -> None:
         """Run ``task`` on a worker thread."""
         self.workers.submit(task)
+
+    @contextmanager
+    def outgoing(self, target: object) -> Iterator[None]:
+        """The calling thread waits for something outside this driver (see Driver.outgoing)."""
+        worker = self.workers.enter_outgoing(target)
+        try:
+            yield
+        finally:
+            if worker is not None:
+                worker.blocked = None
 
     def close(self) -> None:
         """Disconnect from everybody and end the threads. Idempotent."""

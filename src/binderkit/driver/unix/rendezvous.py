@@ -20,7 +20,7 @@ import socket
 import stat
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,7 +66,12 @@ def _runtime_path() -> Path:
     named = os.environ.get(RUNTIME_DIR)
     if named:
         return Path(named)
-    session = os.environ.get("XDG_RUNTIME_DIR")
+    return default_runtime_dir()
+
+
+def default_runtime_dir(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the runtime directory of whoever names none: $XDG_RUNTIME_DIR/binderkit, else /tmp/binderkit-UID."""
+    session = environment.get("XDG_RUNTIME_DIR")
     if session:
         return Path(session) / "binderkit"
     return Path(f"/tmp/binderkit-{os.geteuid()}")

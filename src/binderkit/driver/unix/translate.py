@@ -29,7 +29,7 @@ from binderkit.errors import (
     ProtocolError,
     TooBigError,
 )
-from binderkit.ipc.proxy import RemoteProxy
+from binderkit.ipc.proxy import RemoteProxy, passed_on
 from binderkit.ipc.remote import RemoteObject
 from binderkit.memory import pool
 from binderkit.parcel.objects import KIND_BLOB, KIND_FD, KIND_REMOTE, OwnedFd
@@ -119,6 +119,8 @@ class Outgoing:
             return
         if owner.is_dead:
             raise DeadObjectError(f"{value!r} is dead and cannot be passed on")
+        if value._handle >= limits.RPC_HANDLE_BASE:
+            raise passed_on(value)
         introduce = getattr(owner, "introduce", None)
         if introduce is None or owner.node is not self._peer.node:
             raise InvalidObjectError(f"{value!r} belongs to another driver and cannot be passed on here")

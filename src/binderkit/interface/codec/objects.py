@@ -21,7 +21,7 @@ from typing import IO, Any, Final, NewType
 from binderkit.errors import DescriptorError, InvalidObjectError, ParcelableError, ParcelReadError
 from binderkit.interface.codec.base import Codec, MismatchType, MismatchValue, owns_descriptors
 from binderkit.ipc.proxy import RemoteProxy
-from binderkit.ipc.remote import IRemoteObject
+from binderkit.ipc.remote import ForeignObject, IRemoteObject
 from binderkit.memory.ashmem import Ashmem
 from binderkit.parcel import MessageSequence
 from binderkit.parcel.objects import RECORD_SIZE, OwnedFd, Transferable
@@ -257,7 +257,7 @@ class InterfaceCodec(Codec):
         remote = _read_remote(data)
         if isinstance(remote, self.interface):
             return remote
-        if not isinstance(remote, RemoteProxy):
+        if not isinstance(remote, (RemoteProxy, ForeignObject)):
             data._malformed(self.name(), f"{remote!r} does not implement it")
         from binderkit.interface.proxy import proxy  # needs the contracts, which need the codecs
 
