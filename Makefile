@@ -19,7 +19,7 @@ BENCH_FLAGS := $(if $(BENCH_QUICK),--quick)
 .PHONY: help demo test lint test-slow bench clean
 
 help:
-	@echo "make demo       a photo service and its client: real processes, shared memory, a callback, a kill -9"
+	@echo "make demo       a photo service and its client, and a kill -9; then two devices, and a cable that is pulled"
 	@echo "make test       lint, types, architecture and all quick tests"
 	@echo "make lint       the same without the tests"
 	@echo "make test-slow  the tests marked slow"
@@ -28,6 +28,8 @@ help:
 
 demo: $(VENV)/.installed-demo
 	@$(BIN)/binderkit demo
+	@echo
+	@$(BIN)/binderkit demo --devices 2
 
 test: lint
 	@echo "== pytest, two halves at once"
@@ -55,12 +57,13 @@ clean:
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One stamp for each set of extras.
+EXTRAS_demo := demo,rpc
+EXTRAS_dev := dev
+EXTRAS_bench := dev,bench
 $(VENV)/.installed-%: pyproject.toml | $(BIN)/python
 	@echo "installing binderkit[$*] into $(VENV) …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(if $(filter bench,$*),dev$(comma)bench,$*)]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS_$*)]'
 	@touch $@
-
-comma := ,
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { \

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import sys
 import tempfile
@@ -13,6 +14,12 @@ import pytest
 from tests import leaks
 
 pytest_plugins = ["pytester"]
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: no collection of garbage, and the leak check makes many, needs to look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

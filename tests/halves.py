@@ -13,8 +13,18 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SECOND = ("samgr", "ability", "daemon", "cli", "bench", "test_demo.py", "test_documents.py", "test_examples.py")
-"""What belongs to services; everything else is the first half."""
+SECOND = (
+    "samgr",
+    "ability",
+    "daemon",
+    "dbinder",
+    "cli",
+    "bench",
+    "test_demo.py",
+    "test_documents.py",
+    "test_examples.py",
+)
+"""What belongs to services and devices above the engine; everything else is the first half."""
 NOTHING_SELECTED = 5
 """pytest's exit code when no test fits its arguments."""
 

@@ -1,0 +1,1 @@
+"""SoftBus: devices, their trust in each other, and messages between them."""
