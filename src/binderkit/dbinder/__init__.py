@@ -1,0 +1,1 @@
+"""dbinder: objects of other devices as local ones, over softbus."""
