@@ -1,6 +1,7 @@
 """A small device for the tests of abilities: SAMgr and the ability manager in one process, as the daemon has them.
 
-``python -m tests.ability.device READY_FD UNIT``: listens in the runtime directory; writes R to READY_FD.
+``python -m tests.ability.device READY_FD UNIT SOFTBUS``: listens in the runtime directory; writes R to READY_FD.
+SOFTBUS is the pid of the process that may speak for this device, 0: none.
 """
 
 from __future__ import annotations
@@ -15,28 +16,41 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from binderkit import process
-from binderkit.ability.codes import ABILITY_MANAGER_ID
+from binderkit.ability.codes import ABILITY_MANAGER_ID, SCHEDULER_ID
 from binderkit.ability.manifest import BundleDirectory
 from binderkit.ability.service import AbilityManagerService
 from binderkit.driver.unix import rendezvous
 from binderkit.driver.unix.ending import Ending
+from binderkit.ipc.invocation import PERMISSION
+from binderkit.ipc.remote import IRemoteObject
 from binderkit.samgr.client import SystemAbilityManagerClient
 from binderkit.samgr.policy import Policy
 from binderkit.samgr.service import SystemAbilityManager
 from binderkit.samgr.supervisor import Supervisor
+from binderkit.samgr.token_service import TokenService
 from binderkit.samgr.tokens import TokenRegistry
 
 WAIT = 20.0
 """Seconds after which something that should come is missing."""
 
 
-def run(ready_fd: int, unit: float) -> None:
+def run(ready_fd: int, unit: float, softbus: int) -> None:
     """Be the device until SIGTERM."""
     directory = rendezvous.runtime_dir()
     tokens = TokenRegistry(directory)
+    if softbus:
+        tokens.issue(softbus, name="softbus", permissions=[PERMISSION])
+    token_service = TokenService(tokens)
+    token_service.install()
+
+    def scheduler() -> IRemoteObject | None:
+        return SystemAbilityManagerClient(system).check_system_ability(SCHEDULER_ID)
+
     supervisor = Supervisor(directory, on_exit=lambda *ended: manager.process_exited(*ended), tokens=tokens)
-    manager = AbilityManagerService(supervisor, BundleDirectory(directory / "bundles"), tokens, unit=unit)
-    system = SystemAbilityManager(Policy())
+    manager = AbilityManagerService(
+        supervisor, BundleDirectory(directory / "bundles"), tokens, unit=unit, scheduler=scheduler
+    )
+    system = SystemAbilityManager(Policy(), parts=[token_service], permitted=token_service.permits)
     end = rendezvous.serve_context(process.local_node(), system)
     SystemAbilityManagerClient(system).add_system_ability(ABILITY_MANAGER_ID, manager)
     with Ending() as ending:
@@ -46,15 +60,16 @@ def run(ready_fd: int, unit: float) -> None:
     manager.close()
     supervisor.close(leave=False)
     end()
+    token_service.close()
     process.shutdown()
 
 
 @contextmanager
-def device_process(unit: float = 1.0) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a device in the current runtime directory; yields when it listens."""
+def device_process(unit: float = 1.0, *, softbus: int = 0) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a device in the current runtime directory; yields when it listens. ``softbus``: who may speak for it."""
     ready, done = os.pipe()
     with open(ready, "rb") as listening:
-        command = [sys.executable, "-m", "tests.ability.device", str(done), str(unit)]
+        command = [sys.executable, "-m", "tests.ability.device", str(done), str(unit), str(softbus)]
         log = open(rendezvous.runtime_dir() / "device.log", "ab")
         with log:
             running = subprocess.Popen(command, pass_fds=[done], stderr=log)
@@ -105,4 +120,4 @@ def wait_for_end(pid: int) -> None:
 
 
 if __name__ == "__main__":
-    run(int(sys.argv[1]), float(sys.argv[2]))
+    run(int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]))

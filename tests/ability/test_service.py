@@ -32,6 +32,7 @@ from binderkit.ability import (
     start_service_extension_ability,
     stop_service_extension_ability,
 )
+from binderkit.ability.client import ability_manager
 from binderkit.ability.contracts import IAbilityConnection, IAbilityHost, IAbilityScheduler, Refusal
 from binderkit.ability.model import Connected
 from binderkit.errors import DeadObjectError
@@ -221,7 +222,6 @@ def test_no_client_hangs_while_the_process_is_killed_again_and_again(directory: 
         (Want("no.such", "Recorder"), 16000001, "no bundle 'no.such' is installed in "),
         (want("NoSuch"), 16000001, "bundle test.bundle has no ability 'NoSuch'; it has Recorder, Neighbour, Hidden"),
         (Want(BUNDLE, "Recorder", module_name="x"), 16000001, "bundle test.bundle has module 'entry', not 'x'"),
-        (Want(BUNDLE, "Recorder", device_id="d"), 16000001, "device 'd' is not known here; leave device_id empty"),
         (want("Window"), 16000002, "test.bundle/Window is of type 'page'; only abilities of type 'service'"),
         (want("Hidden"), 16000004, "test.bundle/Hidden is not exported, so process "),
         (want("Guarded"), 201, "lacks test.permission.ASKED, needed for test.bundle/Guarded"),
@@ -240,6 +240,26 @@ def test_what_may_not_be_connected_or_started_is_refused_with_code_and_names(
     assert raised.value.code == code
     with pytest.raises(AbilityError, match=re.escape(text)):
         stop_service_extension_ability(asked)
+    assert list_service_extension_abilities() == []
+
+
+def test_the_ability_manager_knows_its_own_device_only(directory: Path) -> None:
+    manager, elsewhere = ability_manager(), Want(BUNDLE, "Recorder", device_id="d")
+    asking: tuple[Callable[[], object], ...] = (
+        lambda: manager.connect_ability(elsewhere, Callback()),
+        lambda: manager.start_ability(elsewhere),
+        lambda: manager.stop_ability(elsewhere),
+    )
+    for ask in asking:
+        with pytest.raises(Refusal, match="device 'd' is not known here; leave device_id empty") as refused:
+            ask()
+        assert refused.value.code == 16000001
+
+
+def test_no_process_connects_on_behalf_of_a_device_unless_it_is_the_scheduler(directory: Path) -> None:
+    with pytest.raises(Refusal, match=rf"process {os.getpid()} may not connect on behalf of another device") as refused:
+        ability_manager().connect_ability_of_device("f" * 64, want("Recorder"), Callback())
+    assert refused.value.code == 201
     assert list_service_extension_abilities() == []
 
 

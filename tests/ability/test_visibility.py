@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from binderkit.ability.manifest import AbilityManifest, Bundle
-from binderkit.ability.visibility import START_INVISIBLE_ABILITY, Asking, check
+from binderkit.ability.visibility import START_INVISIBLE_ABILITY, Asking, check, of_device
 from binderkit.errors import AbilityError
 
 NEEDED = "test.permission.NEEDED"
@@ -55,3 +55,14 @@ def test_the_texts_name_caller_ability_and_what_to_do() -> None:
         check(asking, *bundle_with("service", False, ()))
     with pytest.raises(AbilityError, match=r"process 5 of c\.d lacks test\.permission\.NEEDED, needed for a\.b/S; its"):
         check(asking, *bundle_with("service", True, (NEEDED,)))
+
+
+def test_another_device_may_use_what_is_exported_to_everybody() -> None:
+    asking = of_device("ab" * 32)
+    check(asking, *bundle_with("service", True, ()))
+    with pytest.raises(AbilityError, match="device abababab of another application may not use it") as caught:
+        check(asking, *bundle_with("service", False, ()))
+    assert caught.value.code == 16000004
+    with pytest.raises(AbilityError, match=r"device abababab lacks test\.permission\.NEEDED") as caught:
+        check(asking, *bundle_with("service", True, (NEEDED,)))
+    assert caught.value.code == 201

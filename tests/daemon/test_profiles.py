@@ -19,6 +19,7 @@ from binderkit.samgr import AbilityState, codes
 from binderkit.samgr.lifecycle_catalog import ProfileChanges
 from binderkit.samgr.policy import Policy
 from binderkit.samgr.profile_dir import ProfileDirectory
+from binderkit.samgr.remote import SOFTBUS_NAME
 from tests.driver.unix.hostile import until
 from tests.samgr.fake_device import STRANGER, Device
 from tests.samgr.on_demand import write_profile
@@ -41,7 +42,7 @@ def daemon(folder: Path) -> Iterator[Daemon]:
 
 
 def processes() -> dict[str, samgr.ProcessState]:
-    return {info.name: info.state for info in samgr.list_system_processes()}
+    return {info.name: info.state for info in samgr.list_system_processes() if info.name != SOFTBUS_NAME}
 
 
 def test_what_is_installed_later_is_known_and_started_if_it_runs_on_create(daemon: Daemon, folder: Path) -> None:
@@ -107,7 +108,7 @@ def test_nothing_of_a_directory_with_a_mistake_is_taken_over(daemon: Daemon, fol
     for name in ("broken", "twice"):
         (folder / f"{name}.toml").unlink()
     assert samgr.reload_profiles() == ProfileChanges(added=("second",), removed=("first",))
-    (status,) = [one for one in samgr.list_ability_states() if one.on_demand]
+    (status,) = [one for one in samgr.list_ability_states() if one.process == "second"]
     assert (status.id, status.state) == (6, AbilityState.NOT_LOADED)
 
 

@@ -121,7 +121,9 @@ class Device:
         while self.tasks:
             self.tasks.popleft()()
 
-    def up(self, key: int = 5, *, idle: int = 0) -> tuple[samgr.SystemAbilityManagerClient, Local, bk.RemoteObject]:
+    def up(
+        self, key: int = 5, *, idle: int = 0, distributed: bool = False
+    ) -> tuple[samgr.SystemAbilityManagerClient, Local, bk.RemoteObject]:
         """Bring an ability up; return the client of its process, its local manager and its object."""
         self.client.load_system_ability(key, samgr.SystemAbilityLoadCallback())
         self.run()
@@ -129,7 +131,7 @@ class Device:
         mine, local, stub = self.pid(info.pid), Local(idle), Adder()
         if info.state is ProcessState.STARTING:
             mine.add_system_process(info.name, local)
-        mine.add_system_ability(key, stub)
+        mine.add_system_ability(key, stub, distributed=distributed)
         self.run()
         return mine, local, stub
 

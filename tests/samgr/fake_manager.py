@@ -67,12 +67,12 @@ class FakeManager:
             found: IRemoteObject = self.there[key]
             return found
 
-    def subscribe_system_ability(self, key: AbilityKey, listener: SystemAbilityListener) -> None:
-        self._note("subscribe", key)
+    def subscribe_system_ability(self, key: AbilityKey, listener: SystemAbilityListener, device_id: str = "") -> None:
+        self._note("subscribe", key, *([device_id] if device_id else []))
         self.listeners.add((key, listener))
 
-    def unsubscribe_system_ability(self, key: AbilityKey, listener: SystemAbilityListener) -> None:
-        self._note("unsubscribe", key)
+    def unsubscribe_system_ability(self, key: AbilityKey, listener: SystemAbilityListener, device_id: str = "") -> None:
+        self._note("unsubscribe", key, *([device_id] if device_id else []))
         if (key, listener) not in self.listeners:
             raise ServiceError("not subscribed")
         self.listeners.remove((key, listener))

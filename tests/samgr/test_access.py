@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import inspect
 import json
 import os
@@ -34,6 +35,7 @@ from binderkit.ipc.context import CallContext, Caller, current
 from binderkit.ipc.skeleton import IPCSkeleton
 from binderkit.samgr import access
 from binderkit.samgr.access import (
+    check_application_permission,
     check_permission,
     check_permission_async,
     get_token_info,
@@ -282,6 +284,37 @@ def test_where_no_samgr_ever_was_the_own_user_and_root_have_all(device: Path) ->
         finally:
             current.reset(reset)
     assert not (device / "samgr.sock").exists()  # and none was started for this
+
+
+def test_only_applications_need_the_permission(client: TokenRegistry, device: Path) -> None:
+    check_application_permission(CAMERA)  # we are the application com.me, which has this one
+    with pytest.raises(PermissionDeniedError, match=MEDIA):
+        check_application_permission(MEDIA)
+    cases = [
+        (Caller(os.getppid(), os.geteuid(), 1), True),  # no token, SAMgr's user: native
+        (Caller(os.getppid(), os.geteuid() + 77, 1), False),  # no token, somebody else
+        (Caller(os.getppid(), 0, 0, device_id="other"), False),
+    ]
+    for caller, allowed in cases:
+        reset = call_of(caller)
+        try:
+            if allowed:
+                check_application_permission(MEDIA)
+            else:
+                with pytest.raises(PermissionDeniedError):
+                    check_application_permission(MEDIA)
+        finally:
+            current.reset(reset)
+
+
+def test_a_process_of_system_abilities_needs_no_permission_of_applications(
+    client: TokenRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = get_token_info(tokens.known_token_of(Caller(os.getpid(), os.getuid(), 1)))
+    monkeypatch.setattr(access, "get_token_info", lambda token: dataclasses.replace(info, bundle=""))
+    check_application_permission(MEDIA)
+    with pytest.raises(PermissionDeniedError):
+        check_permission(MEDIA)
 
 
 def test_a_caller_of_another_device_has_none(client: TokenRegistry) -> None:

@@ -86,7 +86,7 @@ def test_processes_are_listed_and_watched(running_samgr: Samgr) -> None:
         listener = samgr.SystemProcessListener()
         await aio.subscribe_system_process(listener)
         await asyncio.to_thread(samgr.add_system_process, "mine", Adder())
-        assert [info.name for info in await aio.list_system_processes()] == ["mine"]
+        assert [info.name for info in await aio.list_system_processes()] == ["binderkit.softbus", "mine"]
         await aio.unsubscribe_system_process(listener)
 
     asyncio.run(scene())

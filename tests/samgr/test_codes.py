@@ -26,9 +26,9 @@ def test_numbers_of_operations_and_results_are_unique() -> None:
     assert len(set(operations)) == len(operations)
 
 
-@pytest.mark.parametrize("code", [8, 9, 31, 40, 41, 42, 44])
+@pytest.mark.parametrize("code", [31, 40, 41, 42, 44])
 def test_what_makes_no_sense_here_is_an_unknown_transaction(code: int) -> None:
-    """8 and 9: other devices; 31, 40: scheduling; 41, 42: memory pressure; 44: users of a phone (reference 2.2)."""
+    """31, 40: scheduling; 41, 42: memory pressure; 44: users of a phone (reference 2.2)."""
     data = MessageSequence()
     data.write_interface_token(codes.DESCRIPTOR)
     service = SystemAbilityManager()

@@ -74,14 +74,17 @@ def test_a_whole_life(manager: FakeManager) -> None:
     assert manager.details[7] == {"name": "tests.seven", "distributed": False, "dump_flags": 8, "permission": ""}
     ability.add_system_ability_listener(8, "tests.other")
     ability.add_system_ability_listener(8)
+    ability.add_system_ability_listener(9, device_id="kitchen")
     ((_, ears),) = [pair for pair in manager.listeners if pair[0] == 8]
     ears.on_add_system_ability(8, "")
     ears.on_remove_system_ability(8, "")
+    assert (9, ears) in manager.listeners and ("subscribe", 9, "kitchen") in manager.log
     ability.cancel_idle()
     ability.stop_ability()
     one.stop(WHY).result(WAIT)
     assert ability.events == [("start", "why"), ("added", 8), ("removed", 8), ("stop", "why")]
     assert state_of(one) is HostedState.NOT_LOADED and not manager.there and not manager.listeners
+    assert ("unsubscribe", 9, "kitchen") in manager.log
     assert [entry for entry in manager.log if entry[0] in ("cancel", "unload")] == [("cancel", 7), ("unload", 7)]
     assert one.start(WHY).result(WAIT) and len(abilities.made) == 2
     assert abilities.made[1] is not ability  # each start makes a new object

@@ -22,7 +22,7 @@ from binderkit.samgr.reason import ReasonId
 from tests.samgr.fake_device import DOWN, UP, Device, Local, Told, ability
 from tests.samgr.processes import WAIT, Adder
 
-NEW_CODES = sorted({7, 17, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 32, 33, 34, 37, 38, 39, 43})
+NEW_CODES = sorted({7, 8, 9, 17, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 32, 33, 34, 37, 38, 39, 43})
 
 
 class Mortal(bk.RemoteObject):

@@ -33,6 +33,7 @@ STATUSES = st.builds(
     st.booleans(),
     st.sampled_from(ReasonId),
     INTS,
+    st.booleans(),
 )
 
 

@@ -24,6 +24,21 @@ from binderkit.samgr.reason import ReasonId
 from tests.samgr.profiles import TOML, plain, write
 
 
+def test_abilities_between_devices(tmp_path: Path) -> None:
+    udid = "0123456789abcdef" * 4
+    text = (
+        f'process = "p"\nremote-abilities = [5, "demo.five", 5]\n[[ability]]\nid = 6\nentry = "m:C"\n'
+        f'distributed = true\npermission = "a.b"\nremote-access = ["{udid}", "{udid}"]\n'
+    )
+    profile = load_profile(write(tmp_path, "p.toml", text))
+    assert profile.remote_abilities == (5, "demo.five")
+    assert profile.abilities[0].remote_access == (udid,)
+    # One that only uses what others have needs no ability.
+    only = load_profile(write(tmp_path, "q.toml", 'process = "q"\nremote-abilities = [5]\n'))
+    assert (only.abilities, only.remote_abilities) == ((), (5,))
+    assert load_profile(write(tmp_path, "q.json", '{"process": "q", "remote-abilities": [5]}')).remote_abilities == (5,)
+
+
 def test_everything_a_toml_profile_can_say(tmp_path: Path) -> None:
     path = write(tmp_path, "photos.toml", TOML)
     profile = load_profile(path)

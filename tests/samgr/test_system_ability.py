@@ -23,8 +23,8 @@ class Services:
         self.asked.append(("publish", remote))
         return 5
 
-    def listen(self, key: AbilityKey) -> None:
-        self.asked.append(("listen", key))
+    def listen(self, key: AbilityKey, device_id: str = "") -> None:
+        self.asked.append(("listen", key, device_id) if device_id else ("listen", key))
 
     def cancel_idle(self) -> None:
         self.asked.append(("cancel_idle",))
@@ -52,9 +52,11 @@ def test_a_bound_ability_asks_its_host_and_an_unbound_one_says_so() -> None:
     bind(ability, 5, why, services)
     assert ability.publish(stub) == 5
     ability.add_system_ability_listener(7, "name")
+    ability.add_system_ability_listener(8, device_id="kitchen")
     ability.cancel_idle()
     ability.stop_ability()
-    assert services.asked == [("publish", stub), ("listen", 7), ("listen", "name"), ("cancel_idle",), ("stop",)]
+    heard = [("listen", 7), ("listen", "name"), ("listen", 8, "kitchen")]
+    assert services.asked == [("publish", stub), *heard, ("cancel_idle",), ("stop",)]
     reader, writer = os.pipe()
     with open(reader, encoding="utf-8") as told:
         ability.on_dump(writer, [])

@@ -300,3 +300,12 @@ def test_a_policy_decides_and_is_read_again_when_it_changes(
     with pytest.raises(ServiceError, match=r"permissions\.toml"):
         path.write_text("x")
         TokenRegistry(tmp_path)
+
+
+def test_what_an_application_that_does_not_run_would_have(tmp_path: Path) -> None:
+    registry = TokenRegistry(tmp_path)
+    assert registry.would_allow("a.b", [CAMERA], CAMERA)
+    assert not registry.would_allow("a.b", [MEDIA], CAMERA)
+    (tmp_path / "permissions.toml").write_text(f'[[grant]]\npermissions = "{CAMERA}"\nbundles = "c.*"\n')
+    assert not registry.would_allow("a.b", [CAMERA], CAMERA)
+    assert registry.would_allow("c.d", [CAMERA], CAMERA)

@@ -9,6 +9,10 @@ from typing import Final
 
 ABILITY_MANAGER_ID: Final = 180
 """System ability id of the ability manager (reference 2.1)."""
+SCHEDULER_ID: Final = 1401
+"""System ability id of the distributed scheduler (reference 3.5)."""
+DISTRIBUTED_DATASYNC: Final = "ohos.permission.DISTRIBUTED_DATASYNC"
+"""What the application on either side of a connection between devices needs (reference 3.5)."""
 
 # --- Errors (reference 3.1) -----------------------------------------------------------------------
 OK: Final = 0

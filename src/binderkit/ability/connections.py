@@ -18,10 +18,10 @@ import threading
 import time
 from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from binderkit.ability import codes
-from binderkit.ability.contracts import IAbilityConnection, IAbilityManager, Refusal
+from binderkit.ability.contracts import IAbilityConnection, Refusal
 from binderkit.ability.options import ConnectOptions, FailureCode
 from binderkit.ability.serial import Serial
 from binderkit.errors import AbilityError, IpcError, ParamTypeError, ParamValueError, RefusedError
@@ -48,6 +48,19 @@ class _Key(NamedTuple):
     ability_name: str
 
 
+class Connector(Protocol):
+    """Who makes connections: the ability manager, for other devices the distributed scheduler."""
+
+    def connect_ability(self, want: Want, callback: IAbilityConnection) -> None:
+        """See IAbilityManager."""
+
+    def disconnect_ability(self, callback: IAbilityConnection) -> None:
+        """See IAbilityManager."""
+
+    def as_object(self) -> IRemoteObject:
+        """Return the object behind it."""
+
+
 class Connections:
     """The ability connections of this process.
 
@@ -68,7 +81,7 @@ class Connections:
         self._leaving: set[_Entry] = set()
         self._serial = Serial()
 
-    def connect(self, manager: IAbilityManager, want: Want, options: ConnectOptions) -> int:
+    def connect(self, manager: Connector, want: Want, options: ConnectOptions) -> int:
         """Connect; return the connection's id. See client.connect_service_extension_ability."""
         key = _Key(want.device_id, want.bundle_name, want.module_name, want.ability_name)
         with self._lock:
@@ -165,12 +178,12 @@ class Connections:
         """The connection is over."""
         self._over(entry, lambda options: options.ended(entry.element, text), text)
 
-    def manager_died(self, manager: IAbilityManager) -> None:
+    def manager_died(self, manager: Connector) -> None:
         """Nothing more will be heard from this manager."""
         with self._lock:
             lost = [known for known in {*self._entries.values(), *self._leaving} if known.manager == manager]
-        text = "the ability manager ended"
         for entry in lost:
+            text = f"{entry.manager_name} ended"
             if entry.state is _State.CONNECTING:
                 self.failed(entry, codes.INTERNAL, f"{text} before it connected {entry.want.element}")
             else:
@@ -243,9 +256,10 @@ def _call(
 class _Entry(IAbilityConnection):
     """One connection; the manager's calls arrive here."""
 
-    def __init__(self, connections: Connections, manager: IAbilityManager, key: _Key, want: Want, since: float) -> None:
+    def __init__(self, connections: Connections, manager: Connector, key: _Key, want: Want, since: float) -> None:
         self._connections = connections
         self.manager = manager
+        self.manager_name = "the distributed scheduler" if key.device_id else "the ability manager"
         self.key = key
         self.want = want
         self.element = want.element
@@ -275,7 +289,7 @@ class _Entry(IAbilityConnection):
         remote = self.manager.as_object()
         caller = calling_identity()
         if isinstance(remote, RemoteProxy) and remote.owner.pid != caller.pid:
-            raise RefusedError(f"only the ability manager (pid {remote.owner.pid}) calls this, not {caller!r}")
+            raise RefusedError(f"only {self.manager_name} (pid {remote.owner.pid}) calls this, not {caller!r}")
 
 
 def unwrapped(error: Refusal) -> AbilityError:

@@ -1,6 +1,6 @@
-"""The contracts between client, ability manager and host of abilities.
+"""The contracts between client, ability manager, host of abilities and the schedulers of two devices.
 
-Owns: four interfaces and what travels in them. Whatever the manager calls is one-way: it never waits for an
+Owns: six interfaces and what travels in them. Whatever the manager calls is one-way: it never waits for an
 application. Results come back as calls of their own, with the number of the step they belong to.
 """
 
@@ -18,6 +18,8 @@ __all__ = [
     "IAbilityHost",
     "IAbilityManager",
     "IAbilityScheduler",
+    "IDistributedScheduler",
+    "IPeerScheduler",
     "Refusal",
 ]
 
@@ -155,3 +157,46 @@ class IAbilityManager(Interface, descriptor="ohos.aafwk.AbilityManager"):
     @raises(Refusal)
     def terminate_ability(self, ability: int) -> None:
         """An ability wants to end."""
+
+    # For the distributed scheduler only:
+
+    @method
+    @raises(Refusal)
+    def connect_ability_of_device(self, device_id: str, want: Want, callback: IAbilityConnection) -> None:
+        """Connect on behalf of another device, which proved that it is ``device_id``; else as connect_ability."""
+
+
+class IDistributedScheduler(Interface, descriptor="OHOS.DistributedSchedule.IDms"):
+    """System ability 1401, for the processes of its device: connections to abilities of others (reference 3.5)."""
+
+    @method
+    def is_local_device(self, device_id: str) -> bool:
+        """Return whether ``device_id``, a network id or UDID, is this device."""
+
+    @method
+    @raises(Refusal)
+    def connect_remote_ability(self, want: Want, callback: IAbilityConnection) -> None:
+        """Connect; the outcome is told to ``callback``. Refused when it is clear already that it cannot be."""
+
+    @method
+    @raises(Refusal)
+    def disconnect_remote_ability(self, callback: IAbilityConnection) -> None:
+        """End the connection of ``callback``, which is told when it is over."""
+
+
+class IPeerScheduler(Interface, descriptor="OHOS.DistributedSchedule.IDmsPeer"):
+    """What the scheduler of one device asks of that of another one.
+
+    One-way, because such messages arrive in order and as long as the device does not leave: no answer can be lost
+    whose question was executed. The answers are calls of ``callback``.
+    """
+
+    @method
+    @oneway
+    def connect_from_remote(self, want: Want, callback: IAbilityConnection) -> None:
+        """Connect on behalf of the calling device; the outcome, a refusal, too, is told to ``callback``."""
+
+    @method
+    @oneway
+    def disconnect_from_remote(self, callback: IAbilityConnection) -> None:
+        """End the connection of ``callback``, which is told when it is over."""

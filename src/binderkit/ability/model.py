@@ -56,15 +56,19 @@ class Step(Enum):
 
 
 class Client(NamedTuple):
-    """Who connects: with an access token that is the identity, without one the process is."""
+    """Who connects: with an access token that is the identity, without one the process is.
+
+    ``device``: for which other device a process (the distributed scheduler) connects; each has limits of its own.
+    """
 
     token: int
     uid: int
     pid: int
+    device: str = ""
 
     def same(self, other: Client) -> bool:
         """Whether ``other`` may disconnect what this one connected (reference 3.3: by the same caller token)."""
-        return self.token == other.token if self.token else self == other
+        return self.token == other.token if self.token else self[:3] == other[:3]
 
 
 class Target(NamedTuple):

@@ -87,6 +87,8 @@ class AbilityManagerService(IAbilityManager):
         tokens: whose access token is which.
         unit: seconds of one tick of the time limits (reference 3.3).
         submit: runs a task soon on another thread; default: the driver's workers.
+        scheduler: returns the object of the distributed scheduler (system ability 1401), whose process alone may
+            connect on behalf of other devices; default: there is none.
     """
 
     def __init__(
@@ -97,11 +99,13 @@ class AbilityManagerService(IAbilityManager):
         *,
         unit: float = 1.0,
         submit: Submit | None = None,
+        scheduler: Callable[[], IRemoteObject | None] | None = None,
     ) -> None:
         self._starter = starter
         self._bundles = bundles
         self._tokens = tokens
         self._submit = submit or submit_to_driver
+        self._scheduler = scheduler
         self._lock = threading.Lock()
         self._start_lock = threading.Lock()
         self._records = Records(unit)
@@ -128,14 +132,31 @@ class AbilityManagerService(IAbilityManager):
         """
         caller = calling_identity()
         with _refusals():
-            target, client = self._target(caller, want), self._client(caller)
-            self._mourn(callback)
-            try:
-                self._apply(lambda now: self._records.connect(now, client, target, want, callback))
-            except AbilityError:
-                if not self._is_connected(callback):
-                    self._unmourn(callback)
-                raise
+            self._connect(self._client(caller), self._target(self._asking(caller), want), want, callback)
+
+    def connect_ability_of_device(self, device_id: str, want: Want, callback: IAbilityConnection) -> None:
+        """Connect ``callback`` on behalf of another device (reference 3.5).
+
+        Raises:
+            Refusal: another process than the distributed scheduler's calls (201); the application here lacks
+                ohos.permission.DISTRIBUTED_DATASYNC (201); else as connect_ability, for a caller that is of no
+                application and was granted nothing.
+        """
+        caller = calling_identity()
+        with _refusals():
+            self._check_scheduler(caller)
+            target = self._target(visibility.of_device(device_id), want)
+            self._check_may_be_reached(self._find(want)[0])
+            self._connect(self._client(caller)._replace(device=device_id), target, want, callback)
+
+    def _connect(self, client: Client, target: Target, want: Want, callback: IAbilityConnection) -> None:
+        self._mourn(callback)
+        try:
+            self._apply(lambda now: self._records.connect(now, client, target, want, callback))
+        except AbilityError:
+            if not self._is_connected(callback):
+                self._unmourn(callback)
+            raise
 
     def disconnect_ability(self, callback: IAbilityConnection) -> None:
         """End a connection.
@@ -159,7 +180,7 @@ class AbilityManagerService(IAbilityManager):
 
         def start() -> None:
             try:
-                target = self._target(caller, want)
+                target = self._target(self._asking(caller), want)
                 self._apply(lambda now: self._records.start(now, target, want, started))
             except AbilityError as error:
                 resolve(started, (error.code, str(error.args[0])))
@@ -179,7 +200,7 @@ class AbilityManagerService(IAbilityManager):
             Refusal: as connect_ability.
         """
         with _refusals():
-            target = self._target(calling_identity(), want)
+            target = self._target(self._asking(calling_identity()), want)
             self._apply(lambda now: self._records.stop(now, target.element))
 
     def list_abilities(self) -> list[AbilityReport]:
@@ -205,7 +226,7 @@ class AbilityManagerService(IAbilityManager):
             Refusal: as connect_ability; or it does not run, or does not answer within 5 s (16000050).
         """
         with _refusals():
-            target = self._target(calling_identity(), want)
+            target = self._target(self._asking(calling_identity()), want)
             with self._lock:
                 known = self._records.find(target.element)
                 scheduler = None if known is None else self._schedulers.get(known.id)
@@ -293,15 +314,35 @@ class AbilityManagerService(IAbilityManager):
     def _client(self, caller: Caller) -> Client:
         return Client(self._tokens.token_of_caller(caller.pid, caller.uid), caller.uid, caller.pid)
 
-    def _target(self, caller: Caller, want: Want) -> Target:
-        """Return the ability that ``want`` names, if the caller may use it (else AbilityError)."""
+    def _check_scheduler(self, caller: Caller) -> None:
+        """Raise AbilityError (201) unless the distributed scheduler's process calls."""
+        scheduler = None if self._scheduler is None else self._scheduler()
+        if not isinstance(scheduler, RemoteProxy) or scheduler.owner.pid != caller.pid:
+            raise AbilityError(
+                f"process {caller.pid} may not connect on behalf of another device; only the distributed scheduler "
+                f"(system ability {codes.SCHEDULER_ID}) may",
+                code=codes.PERMISSION_DENIED,
+            )
+
+    def _check_may_be_reached(self, bundle: Bundle) -> None:
+        """Raise AbilityError (201) unless an application may be used from other devices."""
+        if not self._tokens.would_allow(bundle.name, bundle.request_permissions, codes.DISTRIBUTED_DATASYNC):
+            raise AbilityError(
+                f"{bundle.name} lacks {codes.DISTRIBUTED_DATASYNC} on its device, so no other device may connect to "
+                "it; its manifest must ask for it and that device's permissions.toml must grant it",
+                code=codes.PERMISSION_DENIED,
+            )
+
+    def _target(self, asking: visibility.Asking, want: Want) -> Target:
+        """Return the ability that ``want`` names, if who asks may use it (else AbilityError)."""
         if want.device_id:
             raise AbilityError(
-                f"device {want.device_id!r} is not known here; leave device_id empty for this device",
+                f"device {want.device_id!r} is not known here; leave device_id empty for this device. Abilities of "
+                "other devices can be connected, not started, stopped or dumped",
                 code=codes.ABILITY_NOT_FOUND,
             )
         bundle, ability = self._find(want)
-        visibility.check(self._asking(caller), bundle, ability)
+        visibility.check(asking, bundle, ability)
         process = bundle.name
         if ability.process and ability.process != bundle.name:
             process = f"{bundle.name}:{ability.process}"

@@ -3,7 +3,8 @@
 Owns: the decision. Identity comes from the kernel and the token registry, never from what a caller says.
 
 A process without a token (one that the supervisor did not start: a shell, a script) is an application of its own that
-nothing was granted to: it may use exported abilities that need no permission.
+nothing was granted to: it may use exported abilities that need no permission. So is another device: which of its
+applications asks, and what that was granted there, only that device says.
 """
 
 from __future__ import annotations
@@ -36,6 +37,11 @@ class Asking:
     bundle: str
     native: bool
     granted: Callable[[str], bool]
+
+
+def of_device(device_id: str) -> Asking:
+    """Return another device, which proved that it is ``device_id``, as somebody who asks (reference 3.5)."""
+    return Asking(name=f"device {device_id[:8]}", bundle="", native=False, granted=lambda permission: False)
 
 
 def check(asking: Asking, bundle: Bundle, ability: AbilityManifest) -> None:

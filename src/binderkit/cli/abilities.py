@@ -16,6 +16,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from binderkit.cli.device import complete_device
 from binderkit.cli.tables import print_table
 from binderkit.errors import ParamError, RefusedError, ServiceError
 
@@ -28,10 +29,24 @@ STOP_WAIT: Final = 10.0
 """Seconds ``stop`` waits for the end: SAMgr kills what does not end in 5."""
 
 
-def list_abilities(as_json: Json = False) -> None:
+def list_abilities(
+    as_json: Json = False,
+    other: Annotated[
+        str,
+        typer.Option(
+            "--device",
+            metavar="NAME|UDID",
+            help="Those that another device offers to others.",
+            autocompletion=complete_device,
+        ),
+    ] = "",
+) -> None:
     """List the system abilities with their states, also those that are started on demand and do not run."""
-    from binderkit.cli import target
+    from binderkit.cli import device, target
 
+    if other:
+        device.show_abilities(other, as_json)
+        return
     manager = target.manager()
     infos = {info.id: info for info in manager.list_system_abilities()}
     statuses = _statuses(manager)

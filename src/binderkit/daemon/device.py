@@ -18,6 +18,7 @@ from binderkit.ability import codes as ability_codes
 from binderkit.ability.manifest import BundleDirectory
 from binderkit.ability.service import AbilityManagerService
 from binderkit.daemon.profiles import DeviceProfiles
+from binderkit.daemon.softbus import DeviceReports, softbus_profile
 from binderkit.errors import ServiceError
 from binderkit.samgr.client import SystemAbilityManagerClient
 from binderkit.samgr.events.common import CommonEventService
@@ -31,7 +32,7 @@ from binderkit.samgr.token_service import TokenService
 from binderkit.samgr.tokens import TokenRegistry
 
 if TYPE_CHECKING:
-    from binderkit.ipc.remote import IRemoteBroker
+    from binderkit.ipc.remote import IRemoteBroker, IRemoteObject
     from binderkit.samgr.policy import Policy
     from binderkit.samgr.tokens import TokenInfo
 
@@ -64,7 +65,7 @@ class Device:
         profiles: DeviceProfiles | None = None,
         bundles: BundleDirectory | None = None,
     ) -> None:
-        self.profiles = profiles or DeviceProfiles(policy)
+        self.profiles = profiles or DeviceProfiles(policy, built_in=softbus_profile(directory))
         self._tokens = TokenRegistry(directory)
         self._token_service = TokenService(self._tokens)
         self._supervisor = Supervisor(directory, on_exit=self._exited, tokens=self._tokens)
@@ -76,11 +77,14 @@ class Device:
             permitted=self._token_service.permits,
         )
         self.profiles.serve(self.manager)
-        self._abilities = AbilityManagerService(self._supervisor, bundles or BundleDirectory(), self._tokens)
+        self._abilities = AbilityManagerService(
+            self._supervisor, bundles or BundleDirectory(), self._tokens, scheduler=self._scheduler
+        )
         self._events = CommonEventService()
         self._parameters = ParameterService(directory / PARAMETER_FILE)
         self._timers = TimedEvents(self.manager.event_rules(), directory / TIMER_FILE)
         self.devices = DeviceEvents()
+        self._reports = DeviceReports(SystemAbilityManagerClient(self.manager), self.devices)
         self._orphans: list[str] = []
         self._last_resort = threading.Timer(ORPHAN_WAIT, self._kill_orphans)
         self._last_resort.name, self._last_resort.daemon = "binderkit-orphans", True
@@ -96,6 +100,7 @@ class Device:
         self.manager.watch_rules(self._timers.update)
         for collector in (self._events, self._parameters, self._timers, self.devices):
             collector.start(self.manager.on_event)
+        self._reports.start()
         self.manager.boot()
         if self._orphans:
             self._last_resort.start()
@@ -124,6 +129,9 @@ class Device:
         )
         for number, name, service in offered:
             client.add_system_ability(number, service, name=name)
+
+    def _scheduler(self) -> IRemoteObject | None:
+        return SystemAbilityManagerClient(self.manager).check_system_ability(ability_codes.SCHEDULER_ID)
 
     def _take_over(self) -> None:
         """Watch the processes of system abilities that a former daemon left; they register again by themselves."""

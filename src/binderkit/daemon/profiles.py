@@ -41,10 +41,14 @@ class DeviceProfiles:
     Args:
         policy: says who may have them read again.
         folder: default: the profile directory of the device.
+        built_in: a profile that no file describes; one in the folder with its name or an id of it takes its place.
     """
 
-    def __init__(self, policy: Policy, folder: ProfileDirectory | None = None) -> None:
+    def __init__(
+        self, policy: Policy, folder: ProfileDirectory | None = None, *, built_in: Profile | None = None
+    ) -> None:
         self._policy = policy
+        self._built_in = built_in
         self._folder = folder or ProfileDirectory()
         self._reading = threading.Lock()
         self._manager: SystemAbilityManager | None = None
@@ -56,12 +60,25 @@ class DeviceProfiles:
 
     def at_start(self) -> list[Profile]:
         """Return the profiles without mistakes; the mistakes of the others are logged."""
-        if not self._folder.path.is_dir():
-            return []
-        scan = self._folder.scan()
-        for problem in scan.problems:
-            _log.error("a profile is left out: %s", problem)
-        return list(scan.profiles.values())
+        found: dict[str, Profile] = {}
+        if self._folder.path.is_dir():
+            scan = self._folder.scan()
+            for problem in scan.problems:
+                _log.error("a profile is left out: %s", problem)
+            found = scan.profiles
+        return list(self._with_built_in(found).values())
+
+    def _with_built_in(self, found: dict[str, Profile]) -> dict[str, Profile]:
+        own = self._built_in
+        if own is None:
+            return found
+        ids = {one.id for one in own.abilities}
+        names = {own.process, *(one.name for one in own.abilities)}
+        for profile in found.values():
+            if profile.process in names or any(one.id in ids or one.name in names for one in profile.abilities):
+                _log.info("the profile %s takes the place of the built-in %s", profile.path, own.process)
+                return found
+        return {**found, own.process: own}
 
     def serve(self, manager: SystemAbilityManager) -> None:
         """Have ``manager`` follow the directory from now on."""
@@ -82,7 +99,7 @@ class DeviceProfiles:
             raise ServiceError("the profiles cannot be read again before SAMgr goes by them")
         with self._reading:
             try:
-                changes = manager.reload(self._folder.load())
+                changes = manager.reload(self._with_built_in(self._folder.load()))
             except ProfileError as error:
                 for problem in error.problems:
                     _log.error("%s; the profiles in force stay as they are", problem)

@@ -123,6 +123,24 @@ async def check_permission_async(permission: str) -> None:
     _conclude(caller, token, permission, allowed)
 
 
+def check_application_permission(permission: str) -> None:
+    """Return when the caller of the call being handled is no application, or one that has a permission.
+
+    For what OpenHarmony lets native processes do without asking: those that SAMgr started for system abilities, root,
+    and SAMgr's user. Whoever has no access token and is neither is treated as an application.
+
+    Raises:
+        PermissionDeniedError: it is an application without the permission, or of another device (201).
+        ServiceError, DeadObjectError, CallTimeoutError: SAMgr cannot tell (1007, -32, 502).
+    """
+    caller = calling_identity()
+    if not caller.device_id:
+        token = tokens.known_token_of(caller)
+        if token and not get_token_info(token).bundle:
+            return
+    check_permission(permission)
+
+
 def requires_permission(permission: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """Decorate a method of an object's class: it runs only when its caller has a permission (check_permission).
 

@@ -65,15 +65,21 @@ async def _send(code: int, data: MessageSequence) -> MessageSequence:
 # --- finding and loading -------------------------------------------------------------------------------
 
 
-async def get_system_ability(key: AbilityKey, timeout: float | None = None) -> IRemoteObject:
-    """Return the object of a system ability, loaded if need be; see SystemAbilityManagerClient.get_system_ability."""
+async def get_system_ability(key: AbilityKey, timeout: float | None = None, device_id: str = "") -> IRemoteObject:
+    """Return the object of a system ability, loaded if need be; see client.get_system_ability."""
+    if device_id:
+        from binderkit.samgr import remote
+
+        return await remote.get_async(key, device_id, timeout)
     if timeout is not None:
         return await wait_for_system_ability(key, timeout)
     return read_found(await _send(codes.GET_SYSTEM_ABILITY, key_request(key)))
 
 
-async def check_system_ability(key: AbilityKey) -> IRemoteObject | None:
-    """Return the object of a system ability, None when it is not registered."""
+async def check_system_ability(key: AbilityKey, device_id: str = "") -> IRemoteObject | None:
+    """Return the object of a system ability, None when it is not registered; see client.check_system_ability."""
+    if device_id:
+        return await asyncio.to_thread(client.check_system_ability, key, device_id)
     reply = await _send(codes.CHECK_SYSTEM_ABILITY, key_request(key))
     return read_found(reply) if reply.read_boolean() else None
 
@@ -83,8 +89,12 @@ async def wait_for_system_ability(key: AbilityKey, timeout: float | None = None)
     return read_found(await _send(codes.WAIT_SYSTEM_ABILITY, wait_request(key, timeout)))
 
 
-async def load_system_ability(key: AbilityKey, *, timeout: float = limits.LOAD_TIMEOUT) -> IRemoteObject:
-    """Have a system ability started if it does not run; see SystemAbilityManagerClient.load_system_ability."""
+async def load_system_ability(
+    key: AbilityKey, *, timeout: float = limits.LOAD_TIMEOUT, device_id: str = ""
+) -> IRemoteObject:
+    """Have a system ability started if it does not run; see client.load_system_ability."""
+    if device_id:
+        return await get_system_ability(key, timeout, device_id)
     return read_found(await _send(codes.LOAD_SYSTEM_ABILITY, load_request(key, None, timeout)))
 
 
@@ -101,14 +111,14 @@ async def remove_system_ability(key: AbilityKey) -> None:
     await asyncio.to_thread(client.remove_system_ability, key)
 
 
-async def subscribe_system_ability(key: AbilityKey, listener: SystemAbilityListener) -> None:
-    """Have ``listener`` told when an ability comes or goes; see SystemAbilityManagerClient."""
-    await asyncio.to_thread(client.subscribe_system_ability, key, listener)
+async def subscribe_system_ability(key: AbilityKey, listener: SystemAbilityListener, device_id: str = "") -> None:
+    """Have ``listener`` told when an ability comes or goes; see client.subscribe_system_ability."""
+    await asyncio.to_thread(client.subscribe_system_ability, key, listener, device_id)
 
 
-async def unsubscribe_system_ability(key: AbilityKey, listener: SystemAbilityListener) -> None:
-    """End a subscription; see SystemAbilityManagerClient."""
-    await asyncio.to_thread(client.unsubscribe_system_ability, key, listener)
+async def unsubscribe_system_ability(key: AbilityKey, listener: SystemAbilityListener, device_id: str = "") -> None:
+    """End a subscription; see client.unsubscribe_system_ability."""
+    await asyncio.to_thread(client.unsubscribe_system_ability, key, listener, device_id)
 
 
 async def unload_system_ability(key: AbilityKey) -> None:

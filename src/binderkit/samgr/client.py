@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import contextmanager
+from types import ModuleType
 from typing import TYPE_CHECKING, Final, overload
 
 from binderkit import limits
@@ -74,14 +75,43 @@ def _nothing(_: object) -> None:
 # --- abilities -----------------------------------------------------------------------------------------
 
 
-def get_system_ability(key: AbilityKey, timeout: float | None = None) -> IRemoteObject:
-    """Return the object of a system ability, loaded if need be; see SystemAbilityManagerClient.get_system_ability."""
+def get_system_ability(key: AbilityKey, timeout: float | None = None, device_id: str = "") -> IRemoteObject:
+    """Return the object of a system ability, loaded if need be; see SystemAbilityManagerClient.get_system_ability.
+
+    Args:
+        device_id: of which device: UDID (8 digits that no other one has are enough), network id, or name; "" is this
+            device. For another one ``timeout`` is for its answer (None: 8 seconds), and what is not registered there
+            is not waited for.
+
+    Raises:
+        ServiceError: no such device, or it is offline (108); the other device (115), or this one (1024), does not
+            declare the ability as distributed.
+        PermissionDeniedError: it is not for this device, or this program may not use other devices (201).
+        ServiceNotFoundError: the other device does not have it, or cannot load it (113).
+    """
+    if device_id:
+        return _remote().get(key, device_id, timeout)  # type: ignore[no-any-return]
     return system_ability_manager().get_system_ability(key, timeout)
 
 
-def check_system_ability(key: AbilityKey) -> IRemoteObject | None:
-    """Return the object of a system ability, None when it is not registered."""
+def check_system_ability(key: AbilityKey, device_id: str = "") -> IRemoteObject | None:
+    """Return the object of a system ability, None when it is not registered; ``device_id`` as get_system_ability."""
+    if device_id:
+        return _remote().check(key, device_id)  # type: ignore[no-any-return]
     return system_ability_manager().check_system_ability(key)
+
+
+def _remote() -> ModuleType:
+    """Return what knows other devices: only who uses them pays for its import."""
+    from binderkit.samgr import remote
+
+    return remote
+
+
+def _remote_watch() -> ModuleType:
+    from binderkit.samgr import remote_watch
+
+    return remote_watch
 
 
 def wait_for_system_ability(key: AbilityKey, timeout: float | None = None) -> IRemoteObject:
@@ -142,8 +172,20 @@ def list_system_abilities(dump_flags: int = codes.DUMP_FLAG_PRIORITY_ALL) -> lis
     return system_ability_manager().list_system_abilities(dump_flags)
 
 
-def subscribe_system_ability(key: AbilityKey, listener: SystemAbilityListener) -> None:
-    """Have ``listener`` told when an ability comes or goes; see SystemAbilityManagerClient."""
+def subscribe_system_ability(key: AbilityKey, listener: SystemAbilityListener, device_id: str = "") -> None:
+    """Have ``listener`` told when an ability comes or goes; see SystemAbilityManagerClient.
+
+    Args:
+        device_id: of which device, as get_system_ability. Another one must be trusted, and may be offline: the listener
+            is told when it comes with the ability; when it leaves, its abilities are told as removed.
+
+    Raises:
+        ServiceError: no such device (108); this one does not declare the ability as distributed (1024).
+        PermissionDeniedError: this program may not use other devices (201).
+    """
+    if device_id:
+        _remote_watch().subscribe(key, listener, device_id)
+        return
 
     def subscribe(client: SystemAbilityManagerClient) -> None:
         client.subscribe_system_ability(key, listener)
@@ -152,8 +194,11 @@ def subscribe_system_ability(key: AbilityKey, listener: SystemAbilityListener) -
         subscribe(manager)
 
 
-def unsubscribe_system_ability(key: AbilityKey, listener: SystemAbilityListener) -> None:
-    """End a subscription; see SystemAbilityManagerClient."""
+def unsubscribe_system_ability(key: AbilityKey, listener: SystemAbilityListener, device_id: str = "") -> None:
+    """End a subscription, named by the same words; see SystemAbilityManagerClient."""
+    if device_id:
+        _remote_watch().unsubscribe(key, listener, device_id)
+        return
     manager = system_ability_manager()
     known = reconnect.forget(reconnect.SUBSCRIPTION, (checked_key(key), listener))
     try:
@@ -167,17 +212,33 @@ def unsubscribe_system_ability(key: AbilityKey, listener: SystemAbilityListener)
 
 
 @overload
-def load_system_ability(key: AbilityKey, *, timeout: float = ...) -> IRemoteObject: ...
+def load_system_ability(key: AbilityKey, *, timeout: float = ..., device_id: str = ...) -> IRemoteObject: ...
 
 
 @overload
-def load_system_ability(key: AbilityKey, callback: SystemAbilityLoadCallback, *, timeout: float = ...) -> None: ...
+def load_system_ability(
+    key: AbilityKey, callback: SystemAbilityLoadCallback, *, timeout: float = ..., device_id: str = ...
+) -> None: ...
 
 
 def load_system_ability(
-    key: AbilityKey, callback: SystemAbilityLoadCallback | None = None, *, timeout: float = limits.LOAD_TIMEOUT
+    key: AbilityKey,
+    callback: SystemAbilityLoadCallback | None = None,
+    *,
+    timeout: float = limits.LOAD_TIMEOUT,
+    device_id: str = "",
 ) -> IRemoteObject | None:
-    """Have a system ability started if it does not run; see SystemAbilityManagerClient.load_system_ability."""
+    """Have a system ability started if it does not run; see SystemAbilityManagerClient.load_system_ability.
+
+    Args:
+        device_id: of which device, as get_system_ability; with a callback, its
+            on_load_system_ability_complete_for_remote is called.
+    """
+    if device_id:
+        if callback is not None:
+            _remote().load(key, callback, device_id, timeout)
+            return None
+        return _remote().get(key, device_id, timeout)  # type: ignore[no-any-return]
     manager = system_ability_manager()
     if callback is None:
         return manager.load_system_ability(key, timeout=timeout)

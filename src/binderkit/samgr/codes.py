@@ -26,6 +26,8 @@ LIST_SYSTEM_ABILITIES: Final = 5
 SUBSCRIBE_SYSTEM_ABILITY: Final = 6
 UNSUBSCRIBE_SYSTEM_ABILITY: Final = 18
 LOAD_SYSTEM_ABILITY: Final = 7
+LOAD_REMOTE_SYSTEM_ABILITY: Final = 8
+CHECK_REMOTE_SYSTEM_ABILITY: Final = 9
 ADD_ON_DEMAND_ABILITY: Final = 10
 CHECK_ON_DEMAND_ABILITY: Final = 15
 SYSTEM_ABILITY_INFO_LIST: Final = 17
@@ -56,6 +58,9 @@ RELOAD_PROFILES: Final = 113
 TOKEN_OF_PID: Final = tokens.TOKEN_OF_PID
 VERIFY_TOKEN: Final = tokens.VERIFY_TOKEN
 TOKEN_INFO: Final = tokens.TOKEN_INFO
+
+SOFTBUS_ID: Final = 4700
+"""OpenHarmony's id of its SoftBus server; whoever hosts it speaks for the device among others."""
 
 # --- A listener's transactions ---------------------------------------------------------------------
 ON_ADD_SYSTEM_ABILITY: Final = 1

@@ -84,8 +84,12 @@ class Manager(Protocol):
     ) -> int: ...
     def remove_system_ability(self, key: AbilityKey) -> None: ...
     def get_system_ability(self, key: AbilityKey, timeout: float | None = ...) -> IRemoteObject: ...
-    def subscribe_system_ability(self, key: AbilityKey, listener: SystemAbilityListener) -> None: ...
-    def unsubscribe_system_ability(self, key: AbilityKey, listener: SystemAbilityListener) -> None: ...
+    def subscribe_system_ability(
+        self, key: AbilityKey, listener: SystemAbilityListener, device_id: str = ...
+    ) -> None: ...
+    def unsubscribe_system_ability(
+        self, key: AbilityKey, listener: SystemAbilityListener, device_id: str = ...
+    ) -> None: ...
     def add_system_process(self, name: str, local: IRemoteObject | IRemoteBroker) -> None: ...
     def unload_system_ability(self, key: AbilityKey) -> None: ...
     def cancel_unload_system_ability(self, key: AbilityKey) -> None: ...
@@ -115,7 +119,7 @@ class HostedAbility:
         self._object: IRemoteObject | None = None
         self._disowned = False
         self._listener: _Ears | None = None
-        self._listening: list[AbilityKey] = []
+        self._listening: list[tuple[AbilityKey, str]] = []
 
     @property
     def state(self) -> HostedState:
@@ -289,8 +293,10 @@ class HostedAbility:
         listener, self._listener = self._listener, None
         keys, self._listening = self._listening, []
         if listener is not None:
-            for key in keys:
-                self._quietly(lambda key=key: self._manager.unsubscribe_system_ability(key, listener))  # type: ignore[misc]
+            for key, device in keys:
+                self._quietly(
+                    lambda key=key, device=device: self._manager.unsubscribe_system_ability(key, listener, device)  # type: ignore[misc]
+                )
         published, self._published, self._object = self._published, False, None
         if published and not self._disowned:
             self._quietly(lambda: self._manager.remove_system_ability(self.profile.id))
@@ -387,14 +393,14 @@ class HostedAbility:
 
         vars(target)["on_dump"] = on_dump
 
-    def listen(self, key: AbilityKey) -> None:
+    def listen(self, key: AbilityKey, device_id: str = "") -> None:
         """Have the ability told of another one until it stops."""
         if self._listener is None:
             self._listener = _Ears(self)
         listener = self._listener
-        _patiently(lambda: self._manager.subscribe_system_ability(key, listener))
-        if key not in self._listening:
-            self._listening.append(key)
+        _patiently(lambda: self._manager.subscribe_system_ability(key, listener, device_id))
+        if (key, device_id) not in self._listening:
+            self._listening.append((key, device_id))
 
     def cancel_idle(self) -> None:
         """Take a pending unload back."""

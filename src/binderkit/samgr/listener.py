@@ -43,7 +43,7 @@ class SystemAbilityListener(RemoteObject):
 
         Args:
             ability_id: its id, also when the subscription was for its name.
-            device_id: "" for this device.
+            device_id: UDID of its device, "" for this one.
         """
 
     def on_remove_system_ability(self, ability_id: int, device_id: str) -> None:
@@ -75,6 +75,12 @@ class SystemAbilityListener(RemoteObject):
             if replaced:
                 self.on_remove_system_ability(ability_id, device_id)
             self.on_add_system_ability(ability_id, device_id)
+
+    def tell_of_device(self, ability_id: int, device_id: str, *, there: bool) -> None:
+        """Tell of an ability of another device (called by remote_watch.py)."""
+        with self._telling:
+            told = self.on_add_system_ability if there else self.on_remove_system_ability
+            told(ability_id, device_id)
 
     def _tell_removed(self, ability_id: int, device_id: str) -> None:
         with self._telling:

@@ -11,9 +11,11 @@ from binderkit.samgr import codes
 from binderkit.samgr.requests import check_token
 
 if TYPE_CHECKING:
+    from binderkit.errors import IpcError
     from binderkit.ipc.option import MessageOption
     from binderkit.ipc.remote import HandlerResult, IRemoteObject
     from binderkit.parcel import MessageSequence
+    from binderkit.samgr.ability import AbilityKey
 
 
 class SystemAbilityLoadCallback(RemoteObject):
@@ -34,6 +36,16 @@ class SystemAbilityLoadCallback(RemoteObject):
         Args:
             code: 999 too late, 1008 gone again, 2100 it failed at its start (samgr/codes.py).
             text: what happened, and what to do.
+        """
+
+    def on_load_system_ability_complete_for_remote(
+        self, device_id: str, ability: AbilityKey, remote: IRemoteObject | None, error: IpcError | None
+    ) -> None:
+        """The load of an ability of another device is over; the methods above are for those of this device.
+
+        Args:
+            device_id, ability: as they were asked for.
+            remote: its object; None: it cannot be had, and ``error`` says why (remote.get lists the codes).
         """
 
     def on_remote_message_request(

@@ -287,6 +287,24 @@ class SystemAbilityManagerClient:
         """End every process none of whose abilities is needed, also low-memory ones (trusted users only, 303)."""
         self._send(codes.UNLOAD_ALL_IDLE, _request())
 
+    # --- other devices ----------------------------------------------------------------------------
+
+    def check_remote_system_ability(self, key: AbilityKey, device_id: str = "") -> int:
+        """Return the id of a system ability that another device may have; for softbus only (reference 2.2, 9).
+
+        Args:
+            device_id: UDID of that device; "": may programs of this device ask others for the ability? Then 0 is
+                returned for one that this device does not have itself.
+
+        Raises:
+            ServiceNotFoundError: there is none (1008).
+            ServiceError: it is not declared as distributed here (1024); it is not for that device (201); the caller
+                does not speak for this device (407).
+        """
+        data = key_request(key)
+        data.write_string(device_id)
+        return self._send(codes.CHECK_REMOTE_SYSTEM_ABILITY, data).read_int()
+
     # --- states -----------------------------------------------------------------------------------
 
     def list_ability_states(self) -> list[AbilityStatus]:

@@ -7,10 +7,11 @@ Owns: ``Operation`` and ``Part`` (the interface by which parts such as access to
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from binderkit.errors import RefusedError, ServiceError
+from binderkit.ipc import invocation
 from binderkit.samgr import codes
 from binderkit.samgr.lifecycle import Lifecycle
 from binderkit.samgr.lifecycle_events import EventPolicies
@@ -69,6 +70,9 @@ class Core:
         self.runner = LifecycleRunner(self.lifecycle, self.table, self.teller, self.lock, starter, submit)
         self.runner.profiles_changed = self._follow_profiles
         self._permitted = permitted
+        self.remote_abilities = remote_abilities(profiles.values())
+        """Ids and names of abilities that only other devices have, and programs of this one use."""
+
         self.bury: Callable[[Entry], None] = lambda entry: None
         """What is done without the lock about an entry whose object is found dead before its death notice came."""
 
@@ -109,25 +113,41 @@ class Core:
     def refuse_get_permission(self, caller: Caller, key: AbilityKey) -> None:
         """Raise RefusedError (303) unless ``caller`` has the permission that the ability's profile asks for."""
         record = self.lifecycle.find(key)
-        if record is not None and record.profile.permission:
-            self.require(caller, record.profile.permission, f"get {record.title}")
+        if record is None or not record.profile.permission:
+            return
+        if record.profile.remote_access and self.speaks_for_devices(caller):
+            return  # for a device that the profile names; the process that speaks for ours asked which those are
+        self.require(caller, record.profile.permission, f"get {record.title}")
 
     def require(self, caller: Caller, permission: str, what: str) -> None:
         """Raise RefusedError (303) unless ``caller`` has ``permission`` (is trusted, if nobody knows permissions)."""
-        if self._permitted is None:
-            if self.policy.is_trusted(caller):
-                return
-        elif self._permitted(caller, permission):
+        if self._has(caller, permission):
             return
         raise RefusedError(
             f"{caller!r} may not {what}: it needs the permission {permission!r}; its profile or manifest must ask "
             "for it and the device's permissions.toml must grant it"
         )
 
+    def speaks_for_devices(self, caller: Caller) -> bool:
+        """Whether ``caller`` is who speaks for this device among others (softbus), or may do everything here."""
+        return not caller.device_id and self._has(caller, invocation.PERMISSION)
+
+    def _has(self, caller: Caller, permission: str) -> bool:
+        if self._permitted is None:
+            return self.policy.is_trusted(caller)
+        return self._permitted(caller, permission)
+
     def require_trust(self, caller: Caller, what: str) -> None:
         """Raise RefusedError (303) unless ``caller`` is SAMgr's own user or root (reference 2.4: native tokens)."""
         if not self.policy.is_trusted(caller):
             raise RefusedError(f"uid {caller.uid} may not {what}; only root and SAMgr's own user may")
+
+    def hosts(self, caller: Caller, ability: int) -> bool:
+        """Whether ``caller`` is the process of an ability, which may be about to register it."""
+        with self.lock:
+            record, entry = self.lifecycle.find(ability), self.table.find(ability)
+        pids = (0 if record is None else record.process.pid, 0 if entry is None else entry.info.pid)
+        return not caller.device_id and caller.pid > 0 and caller.pid in pids
 
     def check_own(self, ability: int, caller: Caller) -> None:
         """Raise unless ``caller`` is the process of the ability (reference 2.2, 21 and 22).
@@ -148,6 +168,11 @@ class Core:
             f"process {caller.pid} does not host system ability {ability}; only its own process may do this",
             code=codes.INVALID_CALLING_PROCESS,
         )
+
+
+def remote_abilities(profiles: Iterable[Profile]) -> frozenset[AbilityKey]:
+    """Return the ids and names of abilities of other devices that the profiles name."""
+    return frozenset(key for profile in profiles for key in profile.remote_abilities)
 
 
 def refuse_if(reason: str | None) -> None:

@@ -13,6 +13,7 @@ from binderkit.errors import IpcError, ServiceError
 from binderkit.ipc.proxy import RemoteProxy
 from binderkit.samgr import codes
 from binderkit.samgr.ability import checked_name, read_key
+from binderkit.samgr.operations_remote import remote_rule
 from binderkit.samgr.processes import AbilityStatus, ProcessInfo
 from binderkit.samgr.requests import read_object
 from binderkit.samgr.states import ProcessState
@@ -112,7 +113,12 @@ class ProcessOperations:
             names = {process.pid: process.name for process in core.lifecycle.processes if process.pid}
             found = {
                 entry.info.id: AbilityStatus(
-                    entry.info.id, entry.info.name, names.get(entry.info.pid, ""), entry.info.pid
+                    entry.info.id,
+                    entry.info.name,
+                    names.get(entry.info.pid, ""),
+                    entry.info.pid,
+                    distributed=entry.info.distributed,
+                    guarded=_is_guarded(core, entry.info.id),
                 )
                 for entry in core.table
             }
@@ -126,6 +132,8 @@ class ProcessOperations:
                     True,
                     one.reason.id,
                     len(one.waiting),
+                    one.profile.distributed,
+                    _is_guarded(core, one.id),
                 )
         return [found[ability] for ability in sorted(found)]
 
@@ -212,3 +220,9 @@ class ProcessOperations:
             names = [process.name for process in sorted(idle, key=lambda process: process.idle_since)]
         reply.write_int(codes.OK)
         reply.write_string_array(names)
+
+
+def _is_guarded(core: Core, ability: int) -> bool:
+    """Under the lock: whether only some other devices get an ability."""
+    rule = remote_rule(core, ability)
+    return rule is not None and rule.guarded

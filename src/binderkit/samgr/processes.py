@@ -67,6 +67,7 @@ class AbilityStatus:
         pid: 0 when it does not run. state: see AbilityState; one without profile is LOADED.
         on_demand: whether a profile has it, so that asking for it starts it.
         reason: why it was loaded last. waiting: how many wait for it.
+        distributed: whether other devices may use it. guarded: whether only some of them (``remote-access``).
     """
 
     id: int
@@ -77,12 +78,16 @@ class AbilityStatus:
     on_demand: bool = False
     reason: ReasonId = ReasonId.INTERFACE_CALL
     waiting: int = 0
+    distributed: bool = False
+    guarded: bool = False
 
     def write(self, sequence: MessageSequence) -> None:
         """Append the record."""
         for number in (self.id, self.pid, self.state, self.reason, self.waiting):
             sequence.write_int(number)
         sequence.write_boolean(self.on_demand)
+        sequence.write_boolean(self.distributed)
+        sequence.write_boolean(self.guarded)
         sequence.write_string(self.name)
         sequence.write_string(self.process)
 
@@ -92,7 +97,9 @@ class AbilityStatus:
         ability, pid = sequence.read_int(), sequence.read_int()
         state, reason = _state(AbilityState, sequence.read_int()), _state(ReasonId, sequence.read_int())
         waiting, on_demand = sequence.read_int(), sequence.read_boolean()
-        return cls(ability, sequence.read_string(), sequence.read_string(), pid, state, on_demand, reason, waiting)
+        distributed, guarded = sequence.read_boolean(), sequence.read_boolean()
+        name, process = sequence.read_string(), sequence.read_string()
+        return cls(ability, name, process, pid, state, on_demand, reason, waiting, distributed, guarded)
 
 
 class SystemProcessListener(RemoteObject):

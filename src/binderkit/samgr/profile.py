@@ -23,6 +23,8 @@ DEFAULT_DEPEND_TIMEOUT: Final = 60.0
 DEFAULT_RECYCLE_DELAY: Final = 20.0
 """Seconds between the trigger that makes an ability unneeded and its end (reference 2.5)."""
 MAX_RECYCLE_DELAY: Final = 300.0
+TRUSTED: Final = "trusted"
+"""In ``remote_access``: every device that this one trusts."""
 DEFAULT_DUMP_LEVEL: Final = 8
 """DUMP_FLAG_PRIORITY_DEFAULT."""
 
@@ -100,6 +102,8 @@ class AbilityProfile:
         dump_level: priority bits of listings, 0 … 15. boot_phase: when, among those of its process.
         start_on_demand, stop_on_demand: the events. recycle_strategy: when it may end.
         extensions: names it answers in on_extension. permission: what a client needs to get it, "" for nothing.
+        remote_access: to which other devices it is given: their UDIDs, or TRUSTED for all that this one trusts. ():
+            all, unless it has a ``permission``, which nobody on another device can have; then none.
     """
 
     id: int
@@ -117,6 +121,7 @@ class AbilityProfile:
     recycle_strategy: RecycleStrategy = RecycleStrategy.IMMEDIATELY
     extensions: tuple[str, ...] = ()
     permission: str = ""
+    remote_access: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,10 +129,12 @@ class Profile:
     """One process and the system abilities in it.
 
     Attributes:
-        process: its name. path: the file it comes from. abilities: at least one.
+        process: its name. path: the file it comes from. abilities: at least one, or else ``remote_abilities``.
         command: what is run instead of our host, () for the host. user: whose process it is, None: the daemon's.
         environment: variables beside the clean ones. limits: what it may use.
         permissions: what its access token asks for.
+        remote_abilities: ids and names of distributed abilities that only other devices have, and that programs of this
+            device use.
     """
 
     process: str
@@ -138,6 +145,7 @@ class Profile:
     environment: dict[str, str] = field(default_factory=dict)
     limits: ResourceLimits = ResourceLimits()
     permissions: tuple[str, ...] = ()
+    remote_abilities: tuple[int | str, ...] = ()
 
     def ability(self, id: int) -> AbilityProfile | None:
         """Return the ability with this id, None when it lives elsewhere."""

@@ -10,10 +10,14 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from binderkit.samgr.profile import AbilityProfile
+from binderkit import limits
+from binderkit.samgr.profile import TRUSTED, AbilityProfile
 
 MAX_TEXT: Final = 128
 """Characters of a text in a profile (reference 2.6)."""
+MAX_DEVICES: Final = limits.MAX_CIRCLE_DEVICES
+"""Devices that one ability names."""
+_UDID: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _PROCESS: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
 _CLASS: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -26,6 +30,21 @@ def is_process_name(name: str) -> bool:
 def is_permission(name: str) -> bool:
     """Whether this can be the name of a permission: words joined by dots."""
     return len(name) <= MAX_TEXT and name.isascii() and _CLASS.fullmatch(name) is not None
+
+
+def remote_access_problem(ability: AbilityProfile) -> str | None:
+    """Return what is wrong with the devices an ability is given to, None for UDIDs, or "trusted" alone."""
+    listed = ability.remote_access
+    if listed and not ability.distributed:
+        return "other devices get distributed abilities only: set 'distributed' to true, or take this out"
+    if len(listed) > MAX_DEVICES:
+        return f"{len(listed)} devices, allowed are {MAX_DEVICES}; 'trusted' stands for all that this device trusts"
+    if listed == (TRUSTED,):
+        return None
+    for one in listed:
+        if not _UDID.fullmatch(one):
+            return f"{one[:80]!r} is neither a UDID (64 digits 0-9 a-f, 'binderkit device list') nor 'trusted' alone"
+    return None
 
 
 def entry_problem(entry: str) -> str | None:

@@ -12,7 +12,8 @@ only when a file is read, because it needs msgspec. Both formats have the same f
     · stop-on-demand.longtimeunused-unload: minutes · stop-on-demand.long-unused: seconds
     · module-update, cache-common-event, multi-instance (see below)
 
-Both may have our additions: command, user, environment, limits, permissions, and permission of an ability.
+Both may have our additions: command, user, environment, limits, permissions, remote-abilities, and permission and
+remote-access of an ability. A profile with remote-abilities may do without abilities of its own.
 
 Rules upheld: every mistake that the structure allows is told at once, by its field; nothing is clamped or ignored
 silently.
@@ -28,6 +29,8 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, Struct, field
 
 from binderkit import limits
+from binderkit.errors import ParamValueError
+from binderkit.samgr.ability import checked_name
 from binderkit.samgr.conditions import KINDS, MAX_RULES, Condition, EventRule, LoadPriority, rule_problems
 from binderkit.samgr.documents import TOML, Mistakes, converted, read_document, texts
 from binderkit.samgr.profile import (
@@ -49,6 +52,7 @@ from binderkit.samgr.profile_checks import (
     entry_problem,
     is_permission,
     is_process_name,
+    remote_access_problem,
     shown_key,
 )
 from binderkit.samgr.reason import ReasonId
@@ -138,6 +142,7 @@ class _Ability(_Table, frozen=True, kw_only=True):
     recycle_strategy: Literal["immediately", "low-memory"] = "immediately"
     extension: Annotated[list[Text], Meta(max_length=MAX_EXTENSIONS)] = []
     permission: str = ""
+    remote_access: list[Text] = []
 
 
 class _JsonAbility(_Ability, frozen=True, kw_only=True):
@@ -174,14 +179,15 @@ class _Process(_Table, frozen=True, kw_only=True):
     environment: dict[str, str] = {}
     limits: _Limits = _Limits()
     permissions: list[Text] = []
+    remote_abilities: Annotated[list[AbilityId | Text], Meta(max_length=limits.MAX_ABILITIES)] = []
 
 
 class _JsonProcess(_Process, frozen=True, kw_only=True):
-    systemability: list[_JsonAbility]
+    systemability: list[_JsonAbility] = []
 
 
 class _TomlProcess(_Process, frozen=True, kw_only=True):
-    ability: list[_TomlAbility]
+    ability: list[_TomlAbility] = []
 
 
 class _Trust(_Table, frozen=True, kw_only=True):
@@ -236,7 +242,8 @@ def _check_texts(document: dict[str, object], mistakes: Mistakes) -> None:
 
 def _profile(path: Path, raw: _Process, abilities: list[AbilityProfile], table: str, mistakes: Mistakes) -> Profile:
     _check_process(raw, mistakes)
-    _check_abilities(abilities, table, mistakes)
+    if abilities or not raw.remote_abilities:
+        _check_abilities(abilities, table, mistakes)
     mistakes.check()
     sizes = raw.limits
     return Profile(
@@ -248,6 +255,7 @@ def _profile(path: Path, raw: _Process, abilities: list[AbilityProfile], table: 
         environment=dict(raw.environment),
         limits=ResourceLimits(sizes.memory_mb, sizes.open_files, sizes.processes, sizes.cpu_seconds, sizes.nice),
         permissions=tuple(raw.permissions),
+        remote_abilities=tuple(dict.fromkeys(raw.remote_abilities)),
     )
 
 
@@ -264,6 +272,12 @@ def _check_process(raw: _Process, mistakes: Mistakes) -> None:
     for number, name in enumerate(raw.permissions):
         if not is_permission(name):
             mistakes.add(f"permissions[{number}]", f"{name!r} is no permission; they are like 'ohos.permission.CAMERA'")
+    for number, key in enumerate(raw.remote_abilities):
+        if isinstance(key, str):
+            try:
+                checked_name(key)
+            except ParamValueError as error:
+                mistakes.add(f"remote-abilities[{number}]", str(error.args[0]))
 
 
 def _check_abilities(abilities: list[AbilityProfile], table: str, mistakes: Mistakes) -> None:
@@ -300,6 +314,9 @@ def _ability_problems(ability: AbilityProfile, table: str) -> Iterable[tuple[str
         yield "depend-timeout" if ours else "depend-time-out", f"expected {span}"
     if ability.permission and not is_permission(ability.permission):
         yield "permission", f"{ability.permission!r} is no permission; they are like 'ohos.permission.CAMERA'"
+    problem = remote_access_problem(ability)
+    if problem:
+        yield "remote-access", problem
     yield from _stop_problems(ability.stop_on_demand, ours)
     for name, events in (("start-on-demand", ability.start_on_demand), ("stop-on-demand", ability.stop_on_demand)):
         yield from ((f"{name}.{part}", reason) for part, reason in _event_problems(events))
@@ -376,6 +393,7 @@ def _ability(
         recycle_strategy=RecycleStrategy(raw.recycle_strategy),
         extensions=tuple(dict.fromkeys(raw.extension)),
         permission=raw.permission,
+        remote_access=tuple(dict.fromkeys(raw.remote_access)),
     )
 
 

@@ -1,8 +1,9 @@
 """SystemAbilityManager: the object behind handle 0, through which services are found.
 
 Owns: the transactions about registering, finding, waiting for and watching abilities, and putting SAMgr's parts
-together: operations_load.py and operations_process.py, and parts that are given (access tokens). Why an ordinary
-RemoteObject: everything SAMgr does goes through the same calls, objects and death notices that every user has.
+together: operations_load.py, operations_process.py and operations_remote.py, and parts that are given (access tokens).
+Why an ordinary RemoteObject: everything SAMgr does goes through the same calls, objects and death notices that every
+user has.
 
 Rules upheld (reference 2.1–2.5): every request carries the interface token; identity is the kernel's; an ability goes
 when its process does; re-adding tells listeners Removed, then Added; a listener that comes late hears Added at once,
@@ -38,9 +39,10 @@ from binderkit.parcel import MessageSequence
 from binderkit.samgr import codes, report
 from binderkit.samgr.ability import AbilityInfo, AbilityKey, checked_dump_flags, read_key
 from binderkit.samgr.lifecycle_actions import ProfilesChanged
-from binderkit.samgr.operations import Core, Operation, Part, Permitted, refuse_if
+from binderkit.samgr.operations import Core, Operation, Part, Permitted, refuse_if, remote_abilities
 from binderkit.samgr.operations_load import LoadOperations
 from binderkit.samgr.operations_process import ProcessOperations
+from binderkit.samgr.operations_remote import RemoteOperations
 from binderkit.samgr.policy import Policy
 from binderkit.samgr.requests import answer_no, check_token, read_info, read_object
 from binderkit.samgr.subscriptions import Event
@@ -99,6 +101,7 @@ class SystemAbilityManager(RemoteObject):
         self._waiters = Waiters()
         self._loading = LoadOperations(core)
         self._processes = ProcessOperations(core)
+        remote = RemoteOperations(core)
         own: dict[int, Operation] = {
             codes.GET_SYSTEM_ABILITY: self._get,
             codes.CHECK_SYSTEM_ABILITY: self._check,
@@ -109,7 +112,7 @@ class SystemAbilityManager(RemoteObject):
             codes.UNSUBSCRIBE_SYSTEM_ABILITY: self._unsubscribe,
             codes.WAIT_SYSTEM_ABILITY: self._wait,
         }
-        self._operations = _merged([own, self._loading.operations, self._processes.operations])
+        self._operations = _merged([own, self._loading.operations, self._processes.operations, remote.operations])
         for part in parts:
             self.add_part(part)
 
@@ -150,6 +153,7 @@ class SystemAbilityManager(RemoteObject):
         core = self._core
         with core.lock:
             actions = core.lifecycle.reload(profiles, time.monotonic())
+            core.remote_abilities = remote_abilities(profiles.values())
             core.runner.queue(actions)
         core.runner.flush()
         return next(one.changes for one in actions if isinstance(one, ProfilesChanged) and one.changes is not None)

@@ -28,7 +28,7 @@ class Services(Protocol):
     def publish(self, remote: IRemoteObject | IRemoteBroker) -> int:
         """Register the ability's object."""
 
-    def listen(self, key: AbilityKey) -> None:
+    def listen(self, key: AbilityKey, device_id: str = "") -> None:
         """Have the ability told of another one."""
 
     def cancel_idle(self) -> None:
@@ -76,7 +76,7 @@ class SystemAbility:
         return None
 
     def on_add_system_ability(self, ability_id: int, device_id: str) -> Awaitable[None] | None:
-        """Hear that an ability of ``add_system_ability_listener`` is there ("" is this device)."""
+        """Hear that an ability of ``add_system_ability_listener`` is there ("" is this device, else a UDID)."""
         return None
 
     def on_remove_system_ability(self, ability_id: int, device_id: str) -> Awaitable[None] | None:
@@ -113,15 +113,18 @@ class SystemAbility:
         """
         return self._running("publish").publish(remote)
 
-    def add_system_ability_listener(self, *keys: AbilityKey) -> None:
+    def add_system_ability_listener(self, *keys: AbilityKey, device_id: str = "") -> None:
         """Have on_add_system_ability and on_remove_system_ability called for these ids or names until the stop.
 
+        Args:
+            device_id: of which device; see samgr.subscribe_system_ability.
+
         Raises:
-            ServiceError: the ability does not run (1001); SAMgr's refusals.
+            ServiceError: the ability does not run (1001); SAMgr's refusals, and those for other devices.
         """
         services = self._running("add_system_ability_listener")
         for key in keys:
-            services.listen(key)
+            services.listen(key, device_id)
 
     def cancel_idle(self) -> None:
         """Take a pending unload back: there is work again (reference 2.2, 22)."""

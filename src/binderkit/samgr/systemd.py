@@ -65,7 +65,7 @@ def make_units(
         SOCKET_UNIT: _socket_unit(place),
         DAEMON_UNIT: _daemon_unit(command, common, system),
     }
-    for profile in profiles:
+    for profile in (one for one in profiles if one.abilities):
         units[unit_name(profile)] = _process_unit(profile, common, system)
     return units
 

@@ -227,6 +227,11 @@ class TokenRegistry:
             return False
         return self._grants.allow(record.info, permission)
 
+    def would_allow(self, bundle: str, declared: Sequence[str], permission: str) -> bool:
+        """Whether a process of SAMgr's user that an application declares ``declared`` for would have ``permission``."""
+        info = TokenInfo(0, 0, self.owner, bundle, bundle, tuple(declared))
+        return permission in info.permissions and self._grants.allow(info, permission)
+
     def forget(self, pid: int) -> None:
         """Take the token of a process away: it ended. Nothing happens when it has none."""
         with self._lock:
