@@ -8,7 +8,7 @@ from typing import Literal
 ONE_CPU = "one cpu"
 FREE = "free"
 
-Unit = Literal["us", "ms", "GB/s", "/s", "MB", "threads"]
+Unit = Literal["us", "ms", "s", "MB/s", "GB/s", "/s", "MB", "threads"]
 KIB = 1024
 MIB = 1024 * KIB
 
@@ -20,21 +20,26 @@ class Bar:
     Attributes:
         limit: the highest (``at_most``) or lowest number that is still ok.
         of_ratio: the limit is on the ratio, not on the value.
+        strict: the limit itself is not ok any more (``at_most`` only).
     """
 
     limit: float
     at_most: bool
     of_ratio: bool = False
+    strict: bool = False
 
     def met(self, value: float, ratio: float | None) -> bool:
         """Return whether a result is within the bar (a missing ratio is not)."""
         number = ratio if self.of_ratio else value
         if number is None:
             return False
+        if self.strict:
+            return number < self.limit
         return number <= self.limit if self.at_most else number >= self.limit
 
     def __str__(self) -> str:
-        return f"{'≤' if self.at_most else '≥'} {self.limit:,g}{' x' if self.of_ratio else ''}"
+        sign = "<" if self.strict else "≤" if self.at_most else "≥"
+        return f"{sign} {self.limit:,g}{' x' if self.of_ratio else ''}"
 
 
 @dataclass(frozen=True)
@@ -48,10 +53,11 @@ class Case:
         number: bytes, clients or calls in flight, depending on the action.
         unit: of the value; bars are in this unit.
         base: mode of the C program that the ratio is taken to; "own:ACTION" for another action of the contender
-            itself; None where there is nothing to compare with.
+            itself; "peer:NAME" for the same action of another contender; None where there is nothing to compare with.
         bar: the bar and the placement it holds for.
         placements: where the processes run.
         peers: whether the other packages take part.
+        between_devices: whether those take part that call from device to device, not from process to process.
         rounds: how many rounds of the usual number (some cases start new processes for each sample).
         length: factor on the time of one measurement.
     """
@@ -66,6 +72,7 @@ class Case:
     bar_placement: str = ONE_CPU
     placements: tuple[str, ...] = (ONE_CPU, FREE)
     peers: bool = False
+    between_devices: bool = False
     rounds: float = 1.0
     length: float = 1.0
 
@@ -83,6 +90,11 @@ def at_least(limit: float) -> Bar:
 def at_most_times(limit: float) -> Bar:
     """A bar on the ratio to the base."""
     return Bar(limit, at_most=True, of_ratio=True)
+
+
+def less_than_times(limit: float) -> Bar:
+    """A bar on the ratio to the base that must be passed, not only reached."""
+    return Bar(limit, at_most=True, of_ratio=True, strict=True)
 
 
 def at_least_times(limit: float) -> Bar:
@@ -143,6 +155,24 @@ CASES = (
          placements=(FREE,), rounds=0.4),
     Case("memory", "client process after its first call, resident", "footprint", "MB", bar=at_most(16),
          bar_placement=FREE, placements=(FREE,), rounds=0.4),
+    Case("remote", "call to another device, an int each way (to bare Zenoh)", "echo", "us", base="peer:zenoh",
+         bar=at_most_times(2), between_devices=True),
+    Case("remote-grpc", "call to another device, an int each way (to gRPC)", "echo", "us", base="peer:grpcio TLS",
+         bar=less_than_times(1), between_devices=True),
+    Case("remote-crowd", "call to another device, 64 threads in flight", "crowd", "/s", number=64, bar=at_least(2500),
+         bar_placement=FREE, peers=True, between_devices=True, length=2),
+    Case("remote-1mib", "to another device, an argument of 1 MiB", "payload", "MB/s", number=MIB, bar=at_least(300),
+         bar_placement=FREE, peers=True, between_devices=True, rounds=0.6),
+    Case("remote-raw", "to another device, 64 MiB of raw data", "payload", "MB/s", number=64 * MIB, bar=at_least(400),
+         bar_placement=FREE, peers=True, between_devices=True, rounds=0.6),
+    Case("remote-death", "death notice after kill -9 on another device", "death", "ms", number=5, bar=at_most(50),
+         bar_placement=FREE, placements=(FREE,), between_devices=True, rounds=0.4),
+    Case("remote-silent", "death notice after another device fell silent", "silent", "s", bar=at_most(5),
+         bar_placement=FREE, placements=(FREE,), between_devices=True, rounds=0.4),
+    Case("discovery", "two unknown devices find each other", "strangers", "s", bar=at_most(3),
+         bar_placement=FREE, placements=(FREE,), between_devices=True, rounds=0.4),
+    Case("discovery-trusted", "two trusted devices see each other, one just started", "trusted", "s", bar=at_most(1),
+         bar_placement=FREE, placements=(FREE,), between_devices=True, rounds=0.4),
 )  # fmt: skip
 
 EXTRA_NAMES = ("import", "idle", "on-demand")

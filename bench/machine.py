@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
-PACKAGES = ("binderkit", "rpyc", "Pyro5", "grpcio")
+PACKAGES = ("binderkit", "rpyc", "Pyro5", "grpcio", "eclipse-zenoh")
 
 
 def facts() -> dict[str, object]:

@@ -30,6 +30,10 @@ START_TIME = 20.0
 """Seconds a contender may take to start its server and connect."""
 ACTION_TIME = 60.0
 """Seconds an action may take beyond the time it is asked to measure."""
+END_WAIT = 20.0
+"""Seconds a contender may take to end what it started, before all that is left in its process group is killed."""
+_NS: dict[Unit, float] = {"us": 1e3, "ms": 1e6, "s": 1e9}
+_BYTES_PER_NS: dict[Unit, float] = {"GB/s": 1, "MB/s": 1e-3}
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,7 @@ class Worker:
         except BrokenPipeError:
             pass  # it ended before it read the last request
         try:
-            process.wait(3)
+            process.wait(END_WAIT)
         except subprocess.TimeoutExpired:
             process.kill()
         try:
@@ -181,6 +185,11 @@ class Workers:
         self.drop(name)
 
 
+def base_peer(case: Case) -> str | None:
+    """Return the contender that the ratio is taken to, if it is one."""
+    return case.base.removeprefix("peer:") if case.base is not None and case.base.startswith("peer:") else None
+
+
 def in_unit(unit: Unit, numbers: dict[str, float], size: int) -> tuple[float, float | None]:
     """Return value and p99 of one measurement in the unit of its case."""
     if unit == "/s":
@@ -188,10 +197,10 @@ def in_unit(unit: Unit, numbers: dict[str, float], size: int) -> tuple[float, fl
     if unit == "MB":
         return numbers["megabytes"], None
     median, p99 = numbers["median_ns"], numbers["p99_ns"]
-    if unit == "GB/s":
-        return size / median, size / p99
-    scale = 1e3 if unit == "us" else 1e6
-    return median / scale, p99 / scale
+    if unit in _BYTES_PER_NS:
+        scale = _BYTES_PER_NS[unit]
+        return size / median / scale, size / p99 / scale
+    return median / _NS[unit], p99 / _NS[unit]
 
 
 class _CaseRun:
@@ -203,20 +212,26 @@ class _CaseRun:
         self._seconds = settings.seconds * case.length
         self._rounds = max(1, round(settings.rounds * case.rounds))
         self._names = list(names)
-        floor = [C] if case.base is not None and not case.base.startswith("own:") else []
+        self._base_peer = base_peer(case)
+        floor = [C] if case.base is not None and ":" not in case.base else []
         self._results = {
             who: Result(case.name, case.title, placement, who, case.unit) for who in [*floor, *self._names]
         }
-        if registry.OWN in self._results and placement == case.bar_placement:
-            self._results[registry.OWN].bar = case.bar
+        own = self._results.get(registry.RPC if case.between_devices else registry.OWN)
+        if own is not None and placement == case.bar_placement:
+            own.bar = case.bar
 
     def run(self, floor: Floor, workers: Workers) -> list[Result]:
         for _ in range(self._rounds):
             base = self._measure_floor(floor)
             for name in self._names:
                 result = self._results[name]
-                if result.failed is None and not self._measure(result, base, workers):
+                if result.failed is not None:
+                    continue
+                if not self._measure(result, base, workers):
                     workers.give_up(name, self._case.name)
+                elif name == self._base_peer and result.values:
+                    base = result.values[-1]
         offered = [result for result in self._results.values() if result.failed != "not offered"]
         return offered
 
@@ -261,9 +276,19 @@ def run_case(case: Case, names: Iterable[str], settings: Settings, floor: Floor,
 
     Args:
         case: from bench/cases.py.
-        names: contenders that may take part; only binderkit does where ``case.peers`` is false.
+        names: contenders that may take part; only binderkit does where ``case.peers`` is false, and the one that the
+            ratio is taken to.
+
+    Returns:
+        The results; none when the one that the ratio is taken to does not take part.
     """
-    taking_part = [name for name in names if case.peers or name == registry.OWN]
+    base, own = base_peer(case), registry.RPC if case.between_devices else registry.OWN
+    group = registry.REMOTE_NAMES if case.between_devices else registry.NAMES
+    taking_part = [name for name in names if name in group and (case.peers or name in (own, base))]
+    if base is not None:
+        if base not in taking_part:
+            return []
+        taking_part.sort(key=lambda name: name != base)  # it is measured first, as the C program is
     placements = [place for place in case.placements if place == FREE or settings.cpu is not None]
     results: list[Result] = []
     for placement in placements:

@@ -14,6 +14,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic, perf_counter, sleep
 
@@ -68,11 +69,31 @@ def clients(peer: Peer, seconds: float, number: int) -> Numbers:
     return {"per_second": peer.load(number, seconds)}
 
 
+def crowd(peer: Peer, seconds: float, number: int) -> Numbers:
+    """``number`` threads that each have one call under way all the time."""
+    call = peer.echo
+
+    def caller(value: int) -> int:
+        calls = 0
+        while perf_counter() < end:
+            if call(value) != value:
+                raise AssertionError("a reply went to the wrong call")
+            calls += 1
+        return calls
+
+    with ThreadPoolExecutor(number) as threads:
+        begin = perf_counter()
+        end = begin + seconds
+        calls = sum(threads.map(caller, range(number)))
+        return {"per_second": calls / (perf_counter() - begin)}
+
+
 ACTIONS: dict[str, Callable[[Peer, float, int], Numbers]] = {
     "echo": echo,
     "payload": payload,
     "oneway": oneway,
     "clients": clients,
+    "crowd": crowd,
 }
 
 

@@ -26,9 +26,14 @@ GO = b"go\n"
 
 def bind_to_parent() -> None:
     """Let this process end with the one that started it, and after SERVER_LIFE seconds at the latest."""
-    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    end_with_parent(signal.SIGKILL)
     signal.alarm(SERVER_LIFE)
+
+
+def end_with_parent(number: signal.Signals) -> None:
+    """Have this process, and what it becomes by exec, sent a signal when the thread that started it ends."""
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
 
 
 class Peer(ABC):
@@ -96,14 +101,19 @@ class Peer(ABC):
         stop(self._server)
 
 
-def start_module(module: str, *arguments: str) -> subprocess.Popen[bytes]:
+def start_module(module: str, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
     """Start ``python -m module arguments`` and wait until it writes its first line ("ready").
+
+    Args:
+        module, arguments: what is run. environment: its variables; default: those of this process.
 
     Raises:
         RuntimeError: it ended before.
     """
     command = [sys.executable, "-m", module, *arguments]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2], env=environment
+    )
     if read_line(process) != "ready":
         stop(process)
         raise RuntimeError(f"{' '.join(command)} did not start; its own words are above")

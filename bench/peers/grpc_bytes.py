@@ -16,7 +16,7 @@ from bench.measure import touch_pages
 from bench.peers.base import Peer, say_ready
 
 _INT = struct.Struct("<i")
-_OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
 def _address(folder: Path) -> str:
@@ -30,9 +30,13 @@ class Grpc(Peer):
 
     def connect(self) -> None:
         """Open the channel."""
-        channel = grpc.insecure_channel(_address(self.folder), options=_OPTIONS)
+        channel = self.channel()
         self._echo = channel.unary_unary("/bench.Service/echo")
         self._put = channel.unary_unary("/bench.Service/put")
+
+    def channel(self) -> grpc.Channel:
+        """Return a channel to the server."""
+        return grpc.insecure_channel(_address(self.folder), options=OPTIONS)
 
     def echo(self, value: int) -> int:
         """Send an int and get it back."""
@@ -51,14 +55,19 @@ def _on_put(request: bytes, context: object) -> bytes:
     return _INT.pack(touch_pages(request))
 
 
-def serve(folder: Path) -> None:
-    """Serve for ever."""
-    handlers = {
+def handlers() -> grpc.GenericRpcHandler:
+    """Return what the server offers."""
+    methods = {
         "echo": grpc.unary_unary_rpc_method_handler(_on_echo),
         "put": grpc.unary_unary_rpc_method_handler(_on_put),
     }
-    server = grpc.server(futures.ThreadPoolExecutor(max_workers=16), options=_OPTIONS)
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bench.Service", handlers),))
+    return grpc.method_handlers_generic_handler("bench.Service", methods)
+
+
+def serve(folder: Path) -> None:
+    """Serve for ever."""
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=16), options=OPTIONS)
+    server.add_generic_rpc_handlers((handlers(),))
     server.add_insecure_port(_address(folder))
     server.start()
     say_ready()

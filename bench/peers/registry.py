@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bench.peers.base import Peer
 
+_RPC_NEEDS = ("zenoh", "cryptography", "zeroconf", "ifaddr", "spake2")
 _WHERE = {
     "binderkit": ("bench.peers.own", "Own", "binderkit"),
     "multiprocessing.connection": ("bench.peers.mp_connection", "Connection", "multiprocessing"),
@@ -15,23 +16,34 @@ _WHERE = {
     "Pyro5": ("bench.peers.pyro5_daemon", "Pyro", "Pyro5"),
     "grpcio": ("bench.peers.grpc_bytes", "Grpc", "grpc"),
 }
+_REMOTE = {
+    "binderkit RPC": ("bench.peers.rpc", "Rpc", *_RPC_NEEDS),
+    "zenoh": ("bench.peers.bare_zenoh", "Zenoh", "zenoh", "cryptography"),
+    "grpcio TLS": ("bench.peers.grpc_mtls", "GrpcTls", "grpc", "cryptography"),
+}
+_ALL: dict[str, tuple[str, ...]] = {**_WHERE, **_REMOTE}
 
 OWN = "binderkit"
+RPC = "binderkit RPC"
+OURS = (OWN, RPC)
 NAMES = tuple(_WHERE)
+"""Between processes of one device."""
+REMOTE_NAMES = tuple(_REMOTE)
+"""Between devices."""
 
 
 def installed(name: str) -> bool:
-    """Return whether the package of a contender can be imported."""
-    return util.find_spec(_WHERE[name][2]) is not None
+    """Return whether the packages of a contender can be imported."""
+    return all(util.find_spec(package) is not None for package in _ALL[name][2:])
 
 
 def make(name: str, folder: Path) -> Peer:
     """Return a contender, not started yet."""
-    module, cls, _ = _WHERE[name]
+    module, cls = _ALL[name][:2]
     peer: Peer = getattr(import_module(module), cls)(folder)
     return peer
 
 
 def serve(name: str, folder: Path) -> None:
     """Run the server of a contender until it is killed."""
-    import_module(_WHERE[name][0]).serve(folder)
+    import_module(_ALL[name][0]).serve(folder)
