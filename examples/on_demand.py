@@ -23,7 +23,7 @@ PROFILE = f"""
 process = "adder-service"
 
 [[ability]]
-id = 4700
+id = 9001
 name = "{NAME}"
 entry = "{Path(__file__).absolute()}:AdderAbility"
 run-on-create = false                     # on demand

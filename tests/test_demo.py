@@ -12,6 +12,13 @@ from pathlib import Path
 import pytest
 
 COMMAND = [sys.executable, "-m", "binderkit.cli.main", "demo"]
+TWO_DEVICES = [*COMMAND, "--devices", "2"]
+WITHOUT_NAMESPACES = [
+    sys.executable,
+    "-c",
+    "import sys; from binderkit.cli import main; from binderkit.cli.demo import network;"
+    "network.namespaces_work = lambda: False; sys.argv[1:] = ['demo', '--devices', '2']; sys.exit(main.main())",
+]
 WAIT = 50.0
 
 
@@ -62,3 +69,48 @@ def test_a_signal_in_the_middle_leaves_nothing_behind(temporary: Path, number: s
         assert demo.wait(WAIT) == 128 + number
     assert list(temporary.iterdir()) == []
     assert processes_of(temporary) == []
+
+
+def namespaces() -> set[str]:
+    named = Path("/run/netns")
+    return {one.name for one in named.iterdir()} if named.exists() else set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [TWO_DEVICES, WITHOUT_NAMESPACES], ids=["default", "loopback"])
+def test_two_devices_find_and_call_each_other(temporary: Path, command: list[str]) -> None:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
+        out, err = demo.communicate(timeout=WAIT)
+    assert demo.returncode == 0, out + err
+    assert err == ""
+    text = " ".join(out.split())
+    assert len(re.findall(r"✓ [\d.]+ ms", text)) == 9
+    assert re.search(r"kitchen shows PIN \d{6}, \d+ ms", text)
+    assert len(re.findall(r"received +\d+ × \d+ +[\d,]+ bytes, called back by device [0-9a-f]{8}…", text)) == 4
+    notice = re.search(r"death notice ([\d.]+) s after the cut", text)
+    assert notice is not None and float(notice[1]) < 5  # a silent device is known within 5 s
+    assert re.search(r"kitchen is online \d+ ms later", text)
+    assert list(temporary.iterdir()) == []
+    assert processes_of(temporary) == []
+    assert not [name for name in namespaces() if name.startswith(f"bk{demo.pid}-")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [TWO_DEVICES, WITHOUT_NAMESPACES], ids=["default", "loopback"])
+@pytest.mark.parametrize(
+    ("number", "where"), [(signal.SIGTERM, "nothing was heard"), (signal.SIGINT, "kitchen shows PIN")]
+)
+def test_a_signal_leaves_nothing_of_two_devices_behind(
+    temporary: Path, command: list[str], number: signal.Signals, where: str
+) -> None:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as demo:
+        assert demo.stdout is not None
+        for line in demo.stdout:
+            if where in line:
+                demo.send_signal(number)
+                break
+        demo.stdout.read()
+        assert demo.wait(WAIT) == 128 + number
+    assert list(temporary.iterdir()) == []
+    assert processes_of(temporary) == []
+    assert not [name for name in namespaces() if name.startswith(f"bk{demo.pid}-")]

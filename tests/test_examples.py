@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import subprocess
 import sys
@@ -71,8 +72,17 @@ PRINTED = {
         "told that it went: True\n"
         "still registered: False\n"
     ),
+    "two_devices": (
+        "the tablet is online: True\n"
+        "300000 bytes on 3 pages, for a device with a UDID of 64 digits\n"
+        "called back for pages 1 2 3\n"
+        "told that the printer is gone: True\n"
+    ),
 }
 """Name of the example -> regular expression that its whole output matches."""
+
+LONELY = {"BINDERKIT_SOFTBUS_GROUP": f"224.0.0.224:{random.randrange(20_000, 60_000)}"}
+"""The devices of an example see each other, and nobody else."""
 
 LOGGED = {"ashmem_numpy": r"the handler of <Brightener stub .*> raised binderkit\.errors\.MmapError"}
 """What an example writes to its error output; the others write nothing."""
@@ -88,7 +98,7 @@ def run(program: Path) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=50,
         stdin=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, **LONELY, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
     )
 
 
@@ -99,7 +109,13 @@ def readme_program() -> str:
     return found.group(1)
 
 
-@pytest.mark.parametrize("name", sorted(PRINTED))
+SLOW = {"two_devices"}
+"""Examples that take seconds: two devices are started and paired."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in sorted(PRINTED)]
+)
 def test_an_example_prints_what_it_promises(name: str) -> None:
     ended = run(EXAMPLES / f"{name}.py")
     assert ended.returncode == 0, ended.stderr

@@ -1,7 +1,8 @@
 """The commands of ``binderkit``.
 
 Owns: names, options, help and layout of the commands; what they do stands in
-target.py, abilities.py, values.py, contracts.py, idl.py, samgr/ and demo/. Errors are raised; main.py shows them.
+target.py, abilities.py, device.py, values.py, contracts.py, idl.py, samgr/ and demo/. Errors are raised; main.py shows
+them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Annotated
 import typer
 
 import binderkit
-from binderkit.cli import abilities, contracts, idl, logs, profiles, sa
+from binderkit.cli import abilities, contracts, device, idl, logs, profiles, sa
 from binderkit.errors import ParamError
 from binderkit.ipc.option import MessageOption
 from binderkit.ipc.remote import IRemoteObject
@@ -36,8 +37,11 @@ app.add_typer(profiles.profile_commands, name="profiles")
 app.add_typer(profiles.bundle_commands, name="bundles")
 app.command(epilog="Example: binderkit systemd -o ~/.config/systemd/user")(profiles.systemd)
 app.add_typer(sa.sa_commands, name="sa")
+app.add_typer(device.device_commands, name="device")
 app.command(epilog="Examples: binderkit logs · binderkit logs photo-service -n 20 -f")(logs.logs)
-app.command("list", epilog="Example: binderkit list --json | jq '.[].name'")(abilities.list_abilities)
+app.command("list", epilog="Examples: binderkit list --json | jq '.[].name' · binderkit list --device kitchen")(
+    abilities.list_abilities
+)
 app.command(epilog="Example: binderkit processes")(abilities.processes)
 app.command(epilog="Examples: binderkit start com.example.photos · binderkit start 0x1000 -t 12")(abilities.start)
 app.command(epilog="Examples: binderkit stop photo-service · binderkit stop com.example.photos")(abilities.stop)
@@ -217,11 +221,17 @@ def show(
     contracts.show(_found(ability), as_json=as_json, timeout=timeout)
 
 
-@app.command()
-def demo() -> None:
+@app.command(epilog="Examples: binderkit demo · binderkit demo --devices 2")
+def demo(
+    devices: Annotated[
+        int, typer.Option("--devices", min=1, max=2, help="2: two devices are paired and call each other.")
+    ] = 1,
+) -> None:
     """Show everything at work: real processes, shared memory, callbacks, a kill -9, and going on."""
-    from binderkit.cli.demo.run import main
-
+    if devices == 2:
+        from binderkit.cli.demo.two_devices import main
+    else:
+        from binderkit.cli.demo.run import main
     raise typer.Exit(main())
 
 

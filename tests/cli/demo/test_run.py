@@ -29,14 +29,14 @@ def test_pillow_missing_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 def test_a_wrong_thumbnail_is_found() -> None:
     photo = Image.linear_gradient("L").convert("RGB")
     right = picture.thumbnail(photo, 64)
-    assert run._difference(photo, 64, picture.encoded(right)) < picture.MAX_DIFFERENCE
+    assert run.difference(photo, 64, picture.encoded(right)) < picture.MAX_DIFFERENCE
     for wrong, why in (
         (picture.encoded(right.rotate(180)), "shows something else"),
         (picture.encoded(picture.thumbnail(photo, 65)), "pixels instead of"),
         (b"nothing", "is no picture"),
     ):
         with pytest.raises(StepFailed, match=why):
-            run._difference(photo, 64, wrong)
+            run.difference(photo, 64, wrong)
 
 
 def test_the_widths_go_from_large_to_small_so_that_the_kill_comes_early() -> None:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from binderkit.ipc.remote import HandlerResult
 
 
+WAIT = 30
+"""Seconds the thumbnails may take; a call to another device waits 8 s unless it says so."""
+
+
 class Progress(bk.RemoteObject):
     """Hears from the service how far it is.
 
@@ -115,7 +119,7 @@ class Watcher(samgr.SystemAbilityListener):
 def make_thumbnails(
     service: bk.IRemoteObject, photo: bk.Ashmem, widths: list[int], progress: Progress, receiver: Receiver
 ) -> int:
-    """Call the service; return how many thumbnails it says it made.
+    """Call the service, on this device or another; return how many thumbnails it says it made.
 
     Raises:
         DeadObjectError: the service died meanwhile (-32).
@@ -125,5 +129,5 @@ def make_thumbnails(
         data.write_int_array(widths)
         data.write_remote_object(progress)
         data.write_remote_object(receiver)
-        service.send_request(interface.MAKE_THUMBNAILS, data, reply, bk.MessageOption(timeout=30))
+        service.send_request(interface.MAKE_THUMBNAILS, data, reply, bk.MessageOption(wait_time=WAIT, timeout=WAIT))
         return reply.read_int()

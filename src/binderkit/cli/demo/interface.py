@@ -7,6 +7,12 @@ from typing import Final
 ABILITY: Final = "com.example.photos"
 """The name under which the service is registered with SAMgr."""
 
+USER_PROFILE: Final = f"""
+process = "com.example.photo-user"
+remote-abilities = ["{ABILITY}"]
+"""
+"""A profile for a device whose programs may ask other devices for the ability."""
+
 SERVICE: Final = "com.example.IPhotoService"
 MAKE_THUMBNAILS: Final = 1
 """Ashmem with a JPEG, int list of widths, progress object, receiver object -> int count of thumbnails."""

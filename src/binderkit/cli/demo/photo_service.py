@@ -1,8 +1,10 @@
-"""The demo's service: ``python -m binderkit.cli.demo.photo_service``.
+"""The demo's service: ``python -m binderkit.cli.demo.photo_service [--distributed]``.
 
 Takes a photograph in shared memory and sends thumbnails of it back through an
 object of the caller, each as soon as it is ready. Ends when its standard input
-ends, that is with whoever started it.
+ends, that is with whoever started it. With ``--distributed`` programs of other
+trusted devices may have it, too, and it says on its standard output when it is
+registered.
 """
 
 from __future__ import annotations
@@ -66,7 +68,10 @@ def _deliver(receiver: bk.IRemoteObject, width: int, height: int, jpeg: bytes) -
 
 def main() -> int:
     """Register the service and serve until standard input ends."""
-    samgr.add_system_ability(interface.ABILITY, PhotoService())
+    distributed = sys.argv[1:] == ["--distributed"]
+    samgr.add_system_ability(interface.ABILITY, PhotoService(), distributed=distributed)
+    if distributed:
+        print("registered", flush=True)
     sys.stdin.buffer.read()
     return 0
 

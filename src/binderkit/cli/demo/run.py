@@ -170,11 +170,11 @@ class Demo:
             expected = [first] * KILL_AFTER + [second] * (len(WIDTHS) - KILL_AFTER)
             check(makers == expected, f"the thumbnails came from processes {makers}, expected {expected}")
             photo = picture.decoded(self._jpeg)
-            worst = max(_difference(photo, width, self._received[width]) for width in WIDTHS)
+            worst = max(difference(photo, width, self._received[width]) for width in WIDTHS)
             self._report.note(f"{len(WIDTHS)} are there, of the right size; largest difference {worst:.2f} of 255")
 
 
-def _difference(photo: Image, width: int, jpeg: bytes) -> float:
+def difference(photo: Image, width: int, jpeg: bytes) -> float:
     """Return how far a received thumbnail is from our own (StepFailed when it is not a picture of it)."""
     from binderkit.cli.demo import picture
 
