@@ -95,6 +95,7 @@ def test_a_service_that_dies_in_the_middle_of_a_call(world: World, call: Call) -
     with pytest.raises(bk.DeadObjectError):
         call(other.root, Code.DIE)
     eventually(other.root.is_object_dead, "the death is noticed")
+    eventually(lambda: not other.is_alive(), "it has ended: its sockets close a moment before")
 
 
 def test_calls_in_flight_raise_when_the_process_is_killed(world: World) -> None:
@@ -205,6 +206,7 @@ def test_a_process_that_dies_with_our_objects_in_flight_leaves_nothing(world: Wo
         transact(other.root, Code.KEEP, "mine", mine[0])
         with pytest.raises(bk.DeadObjectError):
             transact(other.root, Code.DIE, mine)
+        eventually(lambda other=other: not other.is_alive(), "it has ended")  # type: ignore[misc]
         del mine
 
 
