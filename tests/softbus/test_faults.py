@@ -44,6 +44,13 @@ def start(lan: Lan, a: Device, b: Device) -> tuple[Process, Process]:
     return one, two
 
 
+def calls_work(one: Process, b: Device) -> None:
+    """Twenty more calls, which all get their replies."""
+    one.tell(f"call {b.udid} 20 0")
+    one.wait("done")
+    assert {one.outcomes()[f"call-{number}"] for number in range(20)} == {"ok"}
+
+
 def check(one: Process, count: int, *lives: Process) -> Counter[str]:
     """Every call ended and says how, none was executed twice, in all ``lives`` of the other device together.
 
@@ -110,9 +117,7 @@ def test_the_cable_is_pulled_in_the_middle_of_calls_and_plugged_in_again(lan: La
     one.wait("done", timeout=40)
     ended = check(one, 200, two)
     assert ended["ok"] >= 20 and sum(ended[name] for name in UNKNOWN) > 0
-    one.tell(f"call {b.udid} 20 0")
-    one.wait("done")
-    assert {one.outcomes()[f"call-{number}"] for number in range(20)} == {"ok"}
+    calls_work(one, b)
 
 
 def test_a_short_outage_is_not_an_event_and_loses_no_call(lan: Lan, pair: tuple[Device, Device]) -> None:
@@ -175,9 +180,7 @@ def test_a_softbus_that_is_killed_and_restarted(lan: Lan, pair: tuple[Device, De
     assert one.wait("online", b.udid)[2] != boot
     one.wait("done", timeout=40)
     assert check(one, 100, two, again)["ok"] >= 20
-    one.tell(f"call {b.udid} 20 0")
-    one.wait("done")
-    assert {one.outcomes()[f"call-{number}"] for number in range(20)} == {"ok"}
+    calls_work(one, b)
 
 
 def test_a_device_that_hangs_is_gone_within_five_seconds_and_comes_back(lan: Lan, pair: tuple[Device, Device]) -> None:
@@ -194,9 +197,7 @@ def test_a_device_that_hangs_is_gone_within_five_seconds_and_comes_back(lan: Lan
     one.wait("done", timeout=40)
     ended = check(one, 200, two)
     assert ended["ok"] >= 20 and sum(ended[name] for name in UNKNOWN) > 0
-    one.tell(f"call {b.udid} 20 0")
-    one.wait("done")
-    assert {one.outcomes()[f"call-{number}"] for number in range(20)} == {"ok"}
+    calls_work(one, b)
 
 
 # --- hostile devices on the same network ------------------------------------------------------------------

@@ -25,6 +25,7 @@ from binderkit.softbus.memory import MemoryEngine, Network
 from tests.softbus.ports import Devices, Side, devices
 
 WAIT = 10.0
+WAITS = b"wait"
 Answering = Callable[[Request], bytes]
 
 
@@ -33,6 +34,24 @@ def until(true: Callable[[], object], what: str) -> None:
     while not true():
         assert time.monotonic() < deadline, f"never: {what}"
         time.sleep(0.002)  # the interval between two looks
+
+
+class Gated:
+    """Answers with what it is sent; what is sent as WAITS is answered when the gate is opened."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.begun = threading.Event()
+        self.done = threading.Event()
+        self.executed: Counter[bytes] = Counter()
+
+    def __call__(self, request: Request) -> bytes:
+        self.executed[request.payload] += 1
+        if request.payload == WAITS:
+            self.begun.set()
+            assert self.gate.wait(WAIT)
+            self.done.set()
+        return request.payload
 
 
 class CountedEngine(MemoryEngine):
@@ -144,20 +163,14 @@ def test_who_calls_is_who_the_certificate_says(world: World) -> None:
 
 
 def test_calls_at_once_get_lanes_of_their_own(world: World) -> None:
-    gate = threading.Event()
-
-    def handler(request: Request) -> bytes:
-        if request.payload == b"wait":
-            assert gate.wait(WAIT)
-        return request.payload
-
+    handler = Gated()
     one, two = world.pair(handler)
     one.open_lane(two)
     with ThreadPoolExecutor(limits.RPC_LANES + 8) as pool:
-        waiting = [pool.submit(one.calls.call, two.udid, 1, b"wait", timeout=30) for _ in range(limits.RPC_LANES + 8)]
-        until(lambda: one.lanes(two) == limits.RPC_LANES or one.lanes(two) >= 8, "more lanes")
-        gate.set()
-        assert [call.result() for call in waiting] == [b"wait"] * len(waiting)
+        waiting = [pool.submit(one.calls.call, two.udid, 1, WAITS, timeout=30) for _ in range(limits.RPC_LANES + 8)]
+        until(lambda: one.lanes(two) == limits.RPC_LANES, "as many as there may be")
+        handler.gate.set()
+        assert [call.result() for call in waiting] == [WAITS] * len(waiting)
     assert one.lanes(two) <= limits.RPC_LANES
 
 
@@ -178,86 +191,58 @@ def test_what_the_handler_raises_comes_back_and_the_lane_stays(world: World) -> 
 
 def test_a_call_that_waits_longer_than_a_slice_keeps_its_lane(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "RPC_FIRST_SLICE", 0.02)
-    gate = threading.Event()
-
-    def handler(request: Request) -> bytes:
-        if request.payload == b"slow":
-            assert gate.wait(WAIT)
-        return request.payload
-
+    handler = Gated()
     one, two = world.pair(handler)
     one.open_lane(two)
     before = one.below.calls
     with ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(one.calls.call, two.udid, 1, b"slow", timeout=WAIT)
+        slow = pool.submit(one.calls.call, two.udid, 1, WAITS, timeout=WAIT)
         with pytest.raises(TimeoutError):
             slow.result(timeout=0.2)
-        gate.set()
-        assert slow.result() == b"slow"
+        handler.gate.set()
+        assert slow.result() == WAITS
     assert one.below.calls == before
 
 
 def test_a_call_given_up_takes_its_lane_with_it(world: World) -> None:
     """Its answer, which comes late, must not pass for that of the next call."""
-    gate = threading.Event()
-
-    def handler(request: Request) -> bytes:
-        if request.payload == b"slow":
-            assert gate.wait(WAIT)
-        return request.payload
-
+    handler = Gated()
     one, two = world.pair(handler)
     one.open_lane(two)
     with pytest.raises(CallTimeoutError, match="the outcome is unknown"):
-        one.calls.call(two.udid, 1, b"slow", timeout=0.05)
+        one.calls.call(two.udid, 1, WAITS, timeout=0.05)
     assert one.lanes(two) == 0
-    gate.set()
+    handler.gate.set()
     for number in range(10):
         assert one.calls.call(two.udid, 1, b"%d" % number) == b"%d" % number
 
 
 def test_a_lane_that_breaks_in_the_middle_costs_no_second_execution(world: World) -> None:
-    executed: Counter[bytes] = Counter()
-    begun, gate = threading.Event(), threading.Event()
-
-    def handler(request: Request) -> bytes:
-        executed[request.payload] += 1
-        if request.payload == b"cut":
-            begun.set()
-            assert gate.wait(WAIT)
-        return b"done"
-
+    handler = Gated()
     one, two = world.pair(handler)
     one.open_lane(two)
     with ThreadPoolExecutor(1) as pool:
-        call = pool.submit(one.calls.call, two.udid, 1, b"cut", timeout=30)
-        assert begun.wait(WAIT)
+        call = pool.submit(one.calls.call, two.udid, 1, WAITS, timeout=30)
+        assert handler.begun.wait(WAIT)
         for stream in list(two.engine._served):
             stream.abort("says the test")
         until(lambda: one.below.calls > 1, "it is asked again, through the engine")
-        gate.set()
-        assert call.result() == b"done"
-    assert executed[b"cut"] == 1
+        handler.gate.set()
+        assert call.result() == WAITS
+    assert handler.executed[WAITS] == 1
 
 
 def test_a_device_that_leaves_ends_the_calls_on_its_lanes(world: World) -> None:
-    gate, begun = threading.Event(), threading.Event()
-
-    def handler(request: Request) -> bytes:
-        if request.payload == b"wait":
-            begun.set()
-            assert gate.wait(WAIT)
-        return b""
-
+    handler = Gated()
     one, two = world.pair(handler)
     one.open_lane(two)
     with ThreadPoolExecutor(1) as pool:
-        call = pool.submit(one.calls.call, two.udid, 1, b"wait", timeout=30)
-        assert begun.wait(WAIT)
+        call = pool.submit(one.calls.call, two.udid, 1, WAITS, timeout=30)
+        assert handler.begun.wait(WAIT)
         world.network.cut(one.udid)
         with pytest.raises(DeadObjectError, match="the outcome is unknown"):
             call.result(WAIT)
-        gate.set()
+        handler.gate.set()
     assert one.lanes(two) == 0
     world.network.heal(one.udid)
     until(lambda: two.udid in one.engine.devices(), "it is back")
@@ -340,26 +325,18 @@ def test_no_room_is_told_as_through_the_engine(world: World, monkeypatch: pytest
 
 
 def test_closing_waits_for_what_is_executed_and_leaves_nothing(world: World) -> None:
-    begun, gate, done = threading.Event(), threading.Event(), threading.Event()
-
-    def handler(request: Request) -> bytes:
-        if request.payload == b"long":
-            begun.set()
-            assert gate.wait(WAIT)
-            done.set()
-        return b""
-
+    handler = Gated()
     one, two = world.pair(handler)
     one.open_lane(two)
     with ThreadPoolExecutor(2) as pool:
-        call = pool.submit(one.calls.call, two.udid, 1, b"long", timeout=30)
-        assert begun.wait(WAIT)
+        call = pool.submit(one.calls.call, two.udid, 1, WAITS, timeout=30)
+        assert handler.begun.wait(WAIT)
         closing = pool.submit(two.calls.close)
         with pytest.raises(TimeoutError):
             closing.result(timeout=0.1)
-        gate.set()
+        handler.gate.set()
         closing.result(timeout=WAIT)
-        assert done.is_set()
+        assert handler.done.is_set()
         with pytest.raises((DeadObjectError, CallTimeoutError)):
             call.result(WAIT)
 
