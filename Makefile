@@ -16,15 +16,16 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 ARGS ?=
 BENCH_FLAGS := $(if $(BENCH_QUICK),--quick)
 
-.PHONY: help demo test lint test-slow bench clean
+.PHONY: help demo test lint test-slow test-kernel bench clean
 
 help:
-	@echo "make demo       a photo service and its client, and a kill -9; then two devices, and a cable that is pulled"
-	@echo "make test       lint, types, architecture and all quick tests"
-	@echo "make lint       the same without the tests"
-	@echo "make test-slow  the tests marked slow"
-	@echo "make bench      latency and throughput beside a C ping-pong and other Python packages (BENCH_QUICK=1: short)"
-	@echo "make clean      remove everything that make created, the virtual environment too"
+	@echo "make demo         a photo service and its client, and a kill -9; then two devices, and a cable that is pulled"
+	@echo "make test         lint, types, architecture and all quick tests"
+	@echo "make lint         the same without the tests"
+	@echo "make test-slow    the tests marked slow"
+	@echo "make test-kernel  the tests of the kernel's Binder driver, in a virtual machine that has one"
+	@echo "make bench        latency and throughput beside a C ping-pong and other Python packages (BENCH_QUICK=1: short)"
+	@echo "make clean        remove everything that make created, the virtual environment too"
 
 demo: $(VENV)/.installed-demo
 	@$(BIN)/binderkit demo
@@ -48,6 +49,10 @@ lint: $(VENV)/.installed-dev
 test-slow: $(VENV)/.installed-dev
 	@echo "== pytest, slow tests"
 	@$(BIN)/pytest -q -m slow --timeout=300 -o faulthandler_timeout=330 $(ARGS)
+
+# Exit status 77 of the program (make's own is then 2): this machine cannot have the virtual machine.
+test-kernel: $(VENV)/.installed-dev
+	@$(BIN)/python -m tests.kernel.guest $(if $(ARGS),--pytest="$(ARGS)")
 
 bench: $(VENV)/.installed-bench
 	@$(BIN)/python -m bench $(BENCH_FLAGS) $(ARGS)

@@ -31,11 +31,13 @@ INFRASTRUCTURE_CEILING = {
     "anon_inode:[eventpoll]": 2,
     "anon_inode:[eventfd]": 3,
     "/memfd:binderkit-slot": 24,
+    "/dev/b": 1,
 }
 """Prefix of a descriptor's target -> how many the library may keep for the life of the process.
 
 A driver has the epolls of its monitor and of its workers, and the eventfds that wake them;
-the pool keeps slots of shared memory. A test may raise their number up to this and no further.
+the pool keeps slots of shared memory; the kernel driver has its device (/dev/binder, /dev/b0 ...).
+A test may raise their number up to this and no further.
 """
 
 _foreign: Counter[str] = Counter()

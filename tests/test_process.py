@@ -322,3 +322,29 @@ def test_stress(one_cpu: bool) -> None:
     finally:
         sys.setswitchinterval(interval)
         os.sched_setaffinity(0, cpus)
+
+
+@pytest.mark.parametrize("choice", ["unix", "auto", None])
+def test_the_socket_driver_is_chosen_where_no_device_can_be_used(
+    choice: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BINDERKIT_DEVICE", "/dev/there-is-none")
+    monkeypatch.delenv("BINDERKIT_DRIVER", raising=False)
+    if choice is not None:
+        monkeypatch.setenv("BINDERKIT_DRIVER", choice)
+    driver = process._make_default()
+    driver.close()
+    assert driver.name == "unix"
+
+
+def test_the_kernel_driver_without_a_device_says_what_to_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BINDERKIT_DRIVER", "kernel")
+    monkeypatch.setenv("BINDERKIT_DEVICE", "/dev/there-is-none")
+    with pytest.raises(IpcError, match="/dev/there-is-none: load the module"):
+        process._make_default()
+
+
+def test_a_driver_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BINDERKIT_DRIVER", "carrier pigeon")
+    with pytest.raises(ParamValueError, match="carrier pigeon"):
+        process._make_default()

@@ -37,6 +37,8 @@ def main(arguments: list[str]) -> int:
         paper.seek(0)
         order = json.load(paper)
     sys.path[:] = order["path"]
+    if fd < 0:
+        return _over_device(order)
     from binderkit.driver.unix.ending import Ending
     from binderkit.driver.unix.handshake import adopt
     from binderkit.ipc.remote import RemoteObject
@@ -51,6 +53,34 @@ def main(arguments: list[str]) -> int:
         node.on_peer_death(lambda peer: ending.come() if peer.caller.pid == parent else None)
         node.become_context(root if isinstance(root, RemoteObject) else root.as_object())
         node.serve_root(sock)
+        del root
+        ending.wait()
+        shutdown()
+    return 0
+
+
+def _over_device(order: dict[str, Any]) -> int:
+    """The same on a binder device, where the parent waits at a meeting point."""
+    from binderkit.driver.kernel.meeting import meet
+    from binderkit.driver.kernel.node import KernelNode
+    from binderkit.driver.unix.ending import Ending
+    from binderkit.ipc.driver import set_driver
+    from binderkit.ipc.proxy import DeathRecipient
+    from binderkit.ipc.remote import RemoteObject
+    from binderkit.process import shutdown
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when its children end
+    with Ending() as ending:
+
+        class ParentGone(DeathRecipient):
+            def on_remote_died(self) -> None:
+                ending.come()
+
+        root = load(order["root"])(*order["args"])
+        node = KernelNode(order["device"])
+        set_driver(node)
+        point = meet(node, bytes.fromhex(order["token"]), root if isinstance(root, RemoteObject) else root.as_object())
+        point.register_death_recipient(ParentGone())
         del root
         ending.wait()
         shutdown()

@@ -104,6 +104,8 @@ MIN_ABILITY_ID: Final = 1
 MAX_ABILITY_ID: Final = 0x00FFFFFF
 MAX_ABILITIES: Final = 1000
 MAX_SUBSCRIPTIONS_PER_PID: Final = 256
+MAX_ANDROID_NAME: Final = 127
+"""Characters of a service's name in Android's service manager (its own limit)."""
 
 # --- SAMgr: loading and unloading (reference 2.2, 2.5) -------------------------------------------
 LOAD_TIMEOUT: Final = 4.0

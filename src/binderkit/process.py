@@ -1,6 +1,7 @@
 """This process and its children: which driver is used, and ``spawn``.
 
-Owns: the default driver (the socket driver), and child processes that serve a root object to
+Owns: the choice of the driver (BINDERKIT_DRIVER: unix, the default; kernel, on BINDERKIT_DEVICE; auto: kernel where
+its device can be opened), and child processes that serve a root object to
 their parent (OpenHarmony's native child process, reference 1.11): no SAMgr needed.
 
 Rules upheld: a child ends with its parent; arguments are JSON, nothing is pickled; a
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from binderkit.driver.unix import handshake
 from binderkit.driver.unix.node import Node
 from binderkit.errors import DeadObjectError, IpcError, ParamTypeError, ParamValueError
-from binderkit.ipc.driver import current_driver, peek_driver, set_default_factory, set_driver
+from binderkit.ipc.driver import Driver, current_driver, peek_driver, set_default_factory, set_driver
 
 if TYPE_CHECKING:
     import socket
@@ -31,10 +32,37 @@ START_WAIT = 30.0
 """Seconds a child may take to import its code and offer its object."""
 END_WAIT = 5.0
 """Seconds a child may take to end after SIGTERM."""
+_CHILD_STEP = 0.1
+"""Seconds between two looks whether a child has ended before it came to the meeting point."""
 
 
-def _make_default() -> Node:
-    return Node(find_context=_find_context)
+def _make_default() -> Driver:
+    """Return the driver that BINDERKIT_DRIVER names.
+
+    Raises:
+        ParamValueError: it names none. IpcError, RefusedError: the binder device cannot be used.
+    """
+    choice = os.environ.get("BINDERKIT_DRIVER", "unix")
+    if choice == "unix":
+        return Node(find_context=_find_context)
+    if choice not in ("kernel", "auto"):
+        raise ParamValueError(f"BINDERKIT_DRIVER is {choice!r}; it can be unix, kernel or auto")
+    device = binder_device()
+    # Automatic means: the kernel's driver where this process may use it, sockets everywhere else.
+    if choice == "auto" and not os.access(device, os.R_OK | os.W_OK):
+        return Node(find_context=_find_context)
+    from binderkit.driver.kernel.node import KernelNode
+
+    return KernelNode(device)
+
+
+def binder_device() -> str:
+    """Return the path of the binder device: BINDERKIT_DEVICE, else binderfs if it is mounted, else /dev/binder."""
+    named = os.environ.get("BINDERKIT_DEVICE")
+    if named:
+        return named
+    mounted = "/dev/binderfs/binder"
+    return mounted if os.path.exists(mounted) else "/dev/binder"
 
 
 def _find_context(node: Node, start: bool) -> socket.socket:
@@ -156,7 +184,10 @@ def spawn(
     import json
     import subprocess
 
-    order = {"root": _name_of(root), "args": args, "path": sys.path}
+    order: dict[str, Any] = {"root": _name_of(root), "args": args, "path": sys.path}
+    driver = current_driver()
+    if driver.name == "kernel":
+        return _spawn_over_device(driver, order, env, timeout)
     try:
         text = json.dumps(order)
     except (TypeError, ValueError) as error:
@@ -189,6 +220,48 @@ def spawn(
                 "see its error output"
             ) from None
         raise
+
+
+def _spawn_over_device(driver: Any, order: dict[str, Any], env: Mapping[str, str] | None, timeout: float) -> Child:
+    """Start a child that brings its root object to a meeting point on the binder device."""
+    import json
+    import subprocess
+    import time
+
+    from binderkit.driver.kernel import meeting
+
+    token = os.urandom(meeting.TOKEN_SIZE)
+    try:
+        text = json.dumps({**order, "device": driver.device.path, "token": token.hex()})
+    except (TypeError, ValueError) as error:
+        raise ParamTypeError(f"arguments of a child must be JSON (numbers, strings, lists, dicts): {error}") from None
+    point = meeting.MeetingPoint()
+    meeting.offer(driver, token, point)
+    # Not on the command line: everybody on the machine can read that.
+    paper = os.memfd_create("binderkit-order", os.MFD_CLOEXEC)
+    try:
+        os.write(paper, text.encode())
+        process = subprocess.Popen(
+            [sys.executable, "-m", "binderkit.child", "-1", str(paper)],
+            pass_fds=[paper],
+            env=None if env is None else dict(env),
+        )
+    finally:
+        os.close(paper)
+    until = time.monotonic() + timeout
+    while not point.came.wait(_CHILD_STEP):
+        code = process.poll()
+        if code is None and time.monotonic() < until:
+            continue
+        process.kill()
+        code = process.wait()
+        raise DeadObjectError(
+            f"the child process {order['root']} ended with code {code} before it offered its object; "
+            "see its error output"
+        )
+    assert point.root is not None
+    root, point.root = point.root, None
+    return Child(process, root)
 
 
 def _name_of(root: str | Callable[..., RemoteObject | IRemoteBroker]) -> str:

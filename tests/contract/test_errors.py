@@ -151,8 +151,8 @@ def test_reads_past_the_arguments_fail_the_call_not_the_service(world: World, ca
     assert still_works(target)
 
 
-def test_a_forked_child_is_refused_in_words(driver_name: str) -> None:
-    if driver_name == "loopback":
+def test_a_forked_child_is_refused_in_words(world: World) -> None:
+    if world.name == "loopback":
         pytest.skip("a loopback network lives in one process by definition")
     script = (
         "import os, sys, binderkit as bk\n"
@@ -170,5 +170,6 @@ def test_a_forked_child_is_refused_in_words(driver_name: str) -> None:
         "sys.exit(code)\n"
     )
     paths = os.pathsep.join(path for path in sys.path if path)
-    ran = subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": paths}, timeout=30)
+    env = {**os.environ, "PYTHONPATH": paths, "BINDERKIT_DRIVER": world.name}
+    ran = subprocess.run([sys.executable, "-c", script], env=env, timeout=30)
     assert ran.returncode == 42

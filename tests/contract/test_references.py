@@ -145,8 +145,8 @@ class References(RuleBasedStateMachine):
         self._context.__exit__(None, None, None)
 
 
-EXAMPLES = {"loopback": 12, "unix": 4}
-assert set(EXAMPLES) == set(WORLDS), "every driver is checked against the model"
+EXAMPLES = {"loopback": 12, "unix": 4, "kernel": 2}
+assert set(EXAMPLES) >= set(WORLDS), "every driver is checked against the model"
 
 
 @pytest.mark.timeout(120)

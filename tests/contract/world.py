@@ -7,6 +7,7 @@ the counts of every process's driver are back where they were.
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import time
@@ -16,8 +17,10 @@ from contextlib import contextmanager
 from functools import partial
 
 import binderkit as bk
+from binderkit.driver.kernel.node import KernelNode
 from binderkit.driver.loopback import LoopbackNetwork, LoopbackProcess
-from binderkit.process import local_node
+from binderkit.ipc.driver import peek_driver, set_driver
+from binderkit.process import binder_device, local_node
 from tests.contract.messages import transact
 from tests.contract.service import PATIENCE, STATISTICS, STEP, Code, Service
 
@@ -73,6 +76,8 @@ class World(ABC):
     """Whether a call ends at its deadline, or at a death, even if its handler does not."""
     service_threads: bool
     """Whether handlers of synchronous calls run on threads of the service's process."""
+    counts_holders = True
+    """Whether the driver knows how many processes hold an object, not only whether any does."""
 
     def __init__(self) -> None:
         self.others: list[Other] = []
@@ -269,7 +274,68 @@ class UnixWorld(World):
         eventually(lambda: self.all_counts()["peers"] == 0, "all connections are gone with the processes", 5.0)
 
 
+class KernelWorld(World):
+    """Real child processes over a binder device, whose context manager this process is."""
+
+    name = "kernel"
+    interrupts_callers = True
+    service_threads = True
+    counts_holders = False
+
+    def __init__(self) -> None:
+        self._before = peek_driver()
+        self.node = _kernel_node()
+        set_driver(self.node)
+        super().__init__()
+
+    @property
+    def pid(self) -> int:
+        return os.getpid()
+
+    def start(self, count: int = 1) -> list[Other]:
+        self._here["exports"] += count  # the meeting point of each child, which it holds for its life
+        return super().start(count)
+
+    def _expected(self) -> Counts:
+        dead = sum(not other.is_alive() for other in self.others)
+        expected = super()._expected()
+        return {**expected, "exports": expected["exports"] - dead}
+
+    def _start(self) -> Other:
+        return _UnixOther()
+
+    def flush(self) -> None:
+        self.node.flush_released()
+
+    def all_counts(self) -> Counts:
+        return self.node.statistics()
+
+    def holders(self, stub: bk.RemoteObject) -> int:
+        return self.node.holders(stub)
+
+    def set_max_threads(self, count: int) -> None:
+        self.node.set_max_threads(count)
+
+    def make_service(self) -> Service:
+        return Service()
+
+    def close(self) -> None:
+        super().close()
+        gc.collect()
+        set_driver(self._before)
+
+
+@functools.cache
+def _kernel_node() -> KernelNode:
+    """Return this process's driver on the device, whose context manager it becomes."""
+    node = KernelNode(binder_device())
+    node.become_context(bk.RemoteObject("binderkit.tests.IContext"))
+    return node
+
+
 WORLDS: dict[str, type[World]] = {"loopback": LoopbackWorld, "unix": UnixWorld}
+if os.path.exists(binder_device()):
+    WORLDS["kernel"] = KernelWorld
 
 
 @contextmanager

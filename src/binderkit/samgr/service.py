@@ -31,6 +31,7 @@ from binderkit.errors import (
     ServiceNotFoundError,
     UnknownTransactionError,
 )
+from binderkit.interop import AndroidServiceManager
 from binderkit.ipc.context import Caller, calling_identity
 from binderkit.ipc.driver import submit_to_driver
 from binderkit.ipc.proxy import DeathRecipient, RemoteProxy
@@ -38,6 +39,7 @@ from binderkit.ipc.remote import IRemoteObject, RemoteObject
 from binderkit.parcel import MessageSequence
 from binderkit.samgr import codes, report
 from binderkit.samgr.ability import AbilityInfo, AbilityKey, checked_dump_flags, read_key
+from binderkit.samgr.android import AndroidNames
 from binderkit.samgr.lifecycle_actions import ProfilesChanged
 from binderkit.samgr.operations import Core, Operation, Part, Permitted, refuse_if, remote_abilities
 from binderkit.samgr.operations_load import LoadOperations
@@ -73,6 +75,7 @@ class SystemAbilityManager(RemoteObject):
         permitted: whether a caller has a permission; None: only SAMgr's user and root have any.
         start_timeout: seconds from the start of an ability until it must be registered.
         references_interval: seconds between two counts of who holds an ability that goes when nobody does.
+        android: the API level of the Android whose programs are answered too (interop/service_manager.py); None: none.
 
     One with profiles, or whose processes make themselves known, is ended by ``close``.
     """
@@ -88,6 +91,7 @@ class SystemAbilityManager(RemoteObject):
         permitted: Permitted | None = None,
         start_timeout: float = limits.START_TIMEOUT,
         references_interval: float = limits.REFERENCES_INTERVAL,
+        android: int | None = None,
     ) -> None:
         super().__init__(codes.DESCRIPTOR)
         self._policy = policy or Policy()
@@ -113,6 +117,7 @@ class SystemAbilityManager(RemoteObject):
             codes.WAIT_SYSTEM_ABILITY: self._wait,
         }
         self._operations = _merged([own, self._loading.operations, self._processes.operations, remote.operations])
+        self._android = None if android is None else AndroidServiceManager(AndroidNames(own), android)
         for part in parts:
             self.add_part(part)
 
@@ -189,10 +194,14 @@ class SystemAbilityManager(RemoteObject):
     ) -> HandlerResult:
         """Check the token, do what ``code`` says, and answer 0 or a code of reference 2.3 with a text.
 
+        A request of Android's programs is told by its header, and answered as they expect.
+
         Raises:
             RefusedError: no or another interface token, or the policy does not allow it (303).
             UnknownTransactionError: no such code (305).
         """
+        if self._android is not None and self._android.is_addressed(data):
+            return self._android.handle(code, data, reply, calling_identity())
         operation = self._operations.get(code)
         if operation is None:
             raise UnknownTransactionError(f"SAMgr does not know transaction {code}")

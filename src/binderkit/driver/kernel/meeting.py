@@ -1,0 +1,138 @@
+"""How two processes of a device that know only a secret meet: through the context manager.
+
+Owns: what is offered under a token and not yet taken, at the process that is node 0; and the two calls others make for
+that. A parent offers a meeting point before it starts its child and tells the child the token; the child takes it and
+brings its root object there. So ``spawn`` works on any device that has a context manager of this package.
+
+Rules upheld: a token is 16 random bytes and works once; what waits is bounded, the oldest goes first.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+from binderkit.driver.kernel import protocol as p
+from binderkit.errors import DeadObjectError, InvalidObjectError, NoServiceManagerError, ParamValueError
+from binderkit.ipc.context import calling_identity
+from binderkit.ipc.option import MessageOption
+from binderkit.ipc.proxy import RemoteProxy
+from binderkit.ipc.remote import IRemoteObject, RemoteObject
+from binderkit.parcel import MessageSequence
+
+if TYPE_CHECKING:
+    from binderkit.driver.kernel.node import KernelNode
+
+MAX_OFFERED: Final = 256
+"""Meeting points that wait to be taken (own choice)."""
+TOKEN_SIZE: Final = 16
+_MEET: Final = 1
+
+
+class Offers:
+    """What waits to be taken at the context manager."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: dict[bytes, IRemoteObject] = {}
+
+    def offer(self, token: bytes, point: IRemoteObject) -> None:
+        """Keep ``point`` for whoever knows ``token``."""
+        if len(token) != TOKEN_SIZE:
+            raise ParamValueError(f"a token has {TOKEN_SIZE} bytes, not {len(token)}")
+        with self._lock:
+            oldest = self._waiting.pop(next(iter(self._waiting))) if len(self._waiting) >= MAX_OFFERED else None
+            self._waiting[token] = point
+        del oldest
+
+    def take(self, token: bytes) -> IRemoteObject:
+        """Return what was offered under ``token``, once.
+
+        Raises:
+            InvalidObjectError: nothing was, or it was taken.
+        """
+        with self._lock:
+            point = self._waiting.pop(token, None)
+        if point is None:
+            raise InvalidObjectError("nothing is offered under this token (any more)")
+        return point
+
+    def answer(self, code: int, data: MessageSequence, reply: MessageSequence) -> None:
+        """Handle OFFER or TAKE of another process."""
+        token = data.read_long().to_bytes(8, "little", signed=True) + data.read_long().to_bytes(
+            8, "little", signed=True
+        )
+        if code == p.OFFER_TRANSACTION:
+            self.offer(token, data.read_remote_object())
+        else:
+            reply.write_remote_object(self.take(token))
+
+
+class MeetingPoint(RemoteObject):
+    """Where a child brings its root object."""
+
+    def __init__(self) -> None:
+        super().__init__("binderkit.IMeetingPoint")
+        self.came = threading.Event()
+        self.root: RemoteProxy | None = None
+
+    def on_remote_message_request(
+        self, code: int, data: MessageSequence, reply: MessageSequence, option: MessageOption
+    ) -> bool:
+        """Take the root object in, once."""
+        if code != _MEET or self.came.is_set():
+            return False
+        root = data.read_remote_object()
+        if not isinstance(root, RemoteProxy):
+            return False
+        connection: Any = root._connection
+        connection.learn_owner(calling_identity())
+        self.root = root
+        self.came.set()
+        return True
+
+
+def offer(node: KernelNode, token: bytes, point: MeetingPoint) -> None:
+    """Offer ``point`` under ``token`` at the context manager.
+
+    Raises:
+        NoServiceManagerError: the device has none.
+    """
+    if node.offers is not None:
+        node.offers.offer(token, point)
+        return
+    with _with_token(token) as data:
+        data.write_remote_object(point)
+        _ask(node, p.OFFER_TRANSACTION, data)
+
+
+def meet(node: KernelNode, token: bytes, root: RemoteObject) -> RemoteProxy:
+    """Bring ``root`` to the meeting point behind ``token``; return its proxy, whose death is that of the other side.
+
+    Raises:
+        NoServiceManagerError, InvalidObjectError, DeadObjectError: nobody is there any more.
+    """
+    with _with_token(token) as data:
+        point = _ask(node, p.TAKE_TRANSACTION, data).read_remote_object()
+    with MessageSequence() as data:
+        data.write_remote_object(root)
+        point.send_request(_MEET, data, MessageSequence())
+    assert isinstance(point, RemoteProxy)
+    return point
+
+
+def _with_token(token: bytes) -> MessageSequence:
+    data = MessageSequence()
+    data.write_long(int.from_bytes(token[:8], "little", signed=True))
+    data.write_long(int.from_bytes(token[8:], "little", signed=True))
+    return data
+
+
+def _ask(node: KernelNode, code: int, data: MessageSequence) -> MessageSequence:
+    reply = MessageSequence()
+    manager = node.context_object(start=False)
+    try:
+        manager._connection.transact(0, code, data, reply, None)
+    except DeadObjectError:
+        raise NoServiceManagerError(f"the context manager of {node.device.path} has just ended") from None
+    return reply

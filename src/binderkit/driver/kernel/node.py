@@ -1,0 +1,329 @@
+"""This process on a binder device: the kernel driver itself.
+
+Owns: the device, the tables of our objects and of others', the threads; what the kernel tells besides calls and
+replies (references, deaths, demand for threads). One per process.
+
+Rules upheld (ARCHITECTURE): identity of objects, re-entrancy and ordering as the kernel has them; a death is told once,
+on a worker thread; a forked child uses nothing of its parent's.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+import weakref
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Final
+
+from binderkit.driver.kernel import protocol as p
+from binderkit.driver.kernel.device import Channel, Device
+from binderkit.driver.kernel.meeting import Offers
+from binderkit.driver.kernel.nodes import OwnNodes
+from binderkit.driver.kernel.reader import events
+from binderkit.driver.kernel.refs import Targets
+from binderkit.driver.kernel.serve import serve
+from binderkit.driver.kernel.target import Target
+from binderkit.driver.kernel.threads import Loopers
+from binderkit.driver.loopback_pool import Pool
+from binderkit.errors import DeadObjectError, NoServiceManagerError, ProtocolError, RefusedError
+from binderkit.ipc.context import CallContext
+from binderkit.ipc.proxy import RemoteProxy
+from binderkit.ipc.remote import RemoteObject
+from binderkit.limits import HARD_THREADS
+
+_log = logging.getLogger("binderkit.driver")
+_nodes: weakref.WeakSet[KernelNode] = weakref.WeakSet()
+DEFAULT_DEVICE: Final = "/dev/binder"
+_KERNEL_MAXIMUM: Final = 0x7FFF
+"""Threads the kernel may ask for: out of the way, the limit is kept by ``Loopers``."""
+_transaction = p.TRANSACTION.unpack_from
+_node_words = p.NODE.unpack_from
+_cookie = p.POINTER.unpack_from
+_MAIN_RETURNS = frozenset((p.BR_TRANSACTION, p.BR_REPLY))
+_OUTCOMES = frozenset((p.BR_DEAD_REPLY, p.BR_FAILED_REPLY, p.BR_FROZEN_REPLY))
+_SENT = frozenset((p.BR_TRANSACTION_COMPLETE, p.BR_ONEWAY_SPAM_SUSPECT, p.BR_TRANSACTION_PENDING_FROZEN))
+
+
+class _Local(threading.local):
+    channel: Channel | None = None
+
+
+class KernelNode:
+    """The kernel driver of one process (see ipc/driver.py: Driver)."""
+
+    name = "kernel"
+
+    def __init__(self, path: str = DEFAULT_DEVICE, *, title: str = "ipc") -> None:
+        """Open the device and start the first thread that takes requests.
+
+        Args:
+            path: the device.
+            title: goes into the names of the threads.
+
+        Raises:
+            IpcError, RefusedError: see Device.
+        """
+        self.device = Device(path)
+        self.nodes = OwnNodes()
+        self.targets = Targets(self)
+        self.offers: Offers | None = None
+        """what processes leave for each other here, while this process is the context manager"""
+        self._local = _Local()
+        self._context: RemoteProxy | None = None
+        self._context_lock = threading.Lock()
+        self._tasks = Pool(f"binderkit-{title}-task")
+        self.callers = Pool(f"binderkit-{title}-caller")
+        """threads that make calls for others: for coroutines, and with deadlines from inside handlers"""
+        self.callers.set_limit(HARD_THREADS)
+        self.cancellable: dict[int, CallContext] = {}
+        """calls being handled that their callers may give up, by the number only they know"""
+        self.loopers = Loopers(title, self._loop)
+        self.device.set_max_threads(_KERNEL_MAXIMUM)
+        _nodes.add(self)
+        self._releaser = threading.Thread(target=self._give_back, name=f"binderkit-{title}-release", daemon=True)
+        self._releaser.start()
+        self.loopers.start()
+
+    # --- Driver ----------------------------------------------------------------------------------
+
+    def context_object(self, *, start: bool) -> RemoteProxy:
+        """Return the proxy of the device's context manager (see Driver.context_object).
+
+        Raises:
+            NoServiceManagerError: there is none; nothing is started on a binder device.
+        """
+        self.device.check_usable()
+        with self._context_lock:
+            known = self._context
+            if known is not None and not known.is_object_dead():
+                return known
+            channel = self.channel()
+            self.targets.replace_dead_root(channel)
+            proxy = self.targets.receive(channel, 0)
+            try:
+                proxy.ping()
+            except DeadObjectError:
+                raise NoServiceManagerError(
+                    f"{self.device.path} has no context manager; start the daemon with BINDERKIT_DRIVER=kernel"
+                ) from None
+            self._context = proxy
+            return proxy
+
+    def become_context(self, stub: RemoteObject) -> None:
+        """Make ``stub`` the context manager of the device (see Driver.become_context)."""
+        self.device.check_usable()
+        if 0 in self.nodes.by_number:
+            raise RefusedError(f"this process already offers {self.nodes.by_number[0].stub!r} as its root object")
+        self.nodes.set_root(stub)
+        try:
+            self.device.become_manager()
+        except BaseException:
+            self.nodes.clear_root()
+            raise
+        self.offers = Offers()
+
+    def set_max_threads(self, count: int) -> None:
+        """Handle at most ``count`` requests at once."""
+        self.loopers.set_limit(count)
+
+    def submit(self, task: Callable[[], None]) -> None:
+        """Run ``task`` soon on a worker thread."""
+        self._tasks.submit(task)
+
+    def outgoing(self, target: object) -> AbstractContextManager[None]:
+        """Return a context in which the calling thread waits for something else (see Driver.outgoing)."""
+        return self.loopers.outgoing() if self.loopers.mine() else self._tasks.outgoing()
+
+    def holders(self, stub: RemoteObject) -> int:
+        """Return 1 if any other process holds ``stub``, else 0: the kernel does not tell how many."""
+        return int(self.nodes.is_held(stub))
+
+    def close(self) -> None:
+        """Leave the device and end the threads. Idempotent."""
+        if self.device.closed:
+            return
+        if self.device.pid != os.getpid():
+            return
+        self.flush_released()
+        self.device.mark_closed()
+        _nodes.discard(self)
+        self.loopers.close()
+        self._tasks.close()
+        self.callers.close()
+        self.targets.dropped.put(None)
+        self._releaser.join()
+        self.device.wake_all()
+        ended = self.loopers.join()
+        for target in self.targets.all():
+            target.is_dead = True
+        self._context = None
+        gone = self.nodes.clear()
+        if ended:
+            self.device.close()
+        del gone
+
+    # --- threads ---------------------------------------------------------------------------------
+
+    def channel(self) -> Channel:
+        """Return the buffers of the calling thread.
+
+        Raises:
+            ForkedError, DeadObjectError: the driver is another process's, or closed.
+        """
+        channel = self._local.channel
+        if channel is None or self.device.closed:
+            self.device.check_usable()
+            channel = self._local.channel = Channel(self.device)
+        return channel
+
+    def _loop(self, first: bool) -> None:
+        """Take requests until the driver closes."""
+        channel = self._local.channel = Channel(self.device)
+        channel.out += p.WORD.pack(p.BC_ENTER_LOOPER if first else p.BC_REGISTER_LOOPER)
+        while not self.device.closed:
+            try:
+                word, transaction = self.read(channel)
+                if word == p.BR_TRANSACTION:
+                    serve(self, channel, transaction)
+                elif word in _OUTCOMES:
+                    _log.debug("a reply could not be delivered: %s", p.NAMES[word])
+            except DeadObjectError:
+                return  # closed meanwhile
+            except BaseException:  # nothing may end the thread in here, or requests would find nobody
+                _log.exception("taking a request from %s failed; this is a bug in binderkit", self.device.path)
+
+    def serve(self, channel: Channel, transaction: Any) -> None:
+        """Handle a call that came back to a thread that waits."""
+        serve(self, channel, transaction)
+
+    # --- what the kernel tells ---------------------------------------------------------------------
+
+    def read(self, channel: Channel) -> tuple[int, Any]:
+        """Write what waits, read, and do what is to be done beside calls.
+
+        Returns:
+            The return that the caller must act on, with the fields of a transaction or reply; (0, None) for nothing.
+        """
+        size = channel.exchange()
+        inbox = channel.inbox
+        found, transaction = 0, None
+        for word, at in events(inbox, size):
+            if word == p.BR_NOOP:
+                continue
+            if word in _MAIN_RETURNS:
+                found, transaction = word, _transaction(inbox, at)
+            elif word in _SENT:
+                if word == p.BR_ONEWAY_SPAM_SUSPECT:
+                    _log.warning("the kernel suspects this process of flooding another one with one-way calls")
+                found = found or p.BR_TRANSACTION_COMPLETE
+            elif word in _OUTCOMES:
+                found = word
+            else:
+                self._told(channel, word, at)
+        if channel.out:
+            # What the kernel told is acknowledged now: this thread's next command may never come, and until then an
+            # object that nobody holds any more would live on.
+            channel.flush()
+        if found and (channel.sent or channel.held):
+            self.settle(channel)
+        return found, transaction
+
+    def _told(self, channel: Channel, word: int, at: int) -> None:
+        """Act on a return that is no part of a call."""
+        inbox = channel.inbox
+        if word == p.BR_ACQUIRE:
+            self.nodes.acquired(_node_words(inbox, at)[0])
+            channel.out += p.COMMAND_NODE.pack(p.BC_ACQUIRE_DONE, *_node_words(inbox, at))
+        elif word == p.BR_INCREFS:
+            channel.out += p.COMMAND_NODE.pack(p.BC_INCREFS_DONE, *_node_words(inbox, at))
+        elif word == p.BR_RELEASE:
+            self._let_go(self.nodes.released(_node_words(inbox, at)[0]))
+        elif word == p.BR_SPAWN_LOOPER:
+            self.loopers.demand()
+        elif word == p.BR_DEAD_BINDER:
+            (cookie,) = _cookie(inbox, at)
+            self._died(cookie)
+            channel.out += p.COMMAND_POINTER.pack(p.BC_DEAD_BINDER_DONE, cookie)
+        elif word == p.BR_ERROR:
+            raise ProtocolError(f"the binder device reports error {p.NUMBER.unpack_from(inbox, at)[0]}")
+
+    def _died(self, cookie: int) -> None:
+        target = self.targets.died(cookie)
+        if target is None:
+            return
+        target.is_dead = True
+        proxy = None if target.proxy is None else target.proxy()
+        if proxy is not None and proxy.has_recipients:
+            self.submit(proxy.obituary)
+
+    def settle(self, channel: Channel) -> None:
+        """The message on its way from this thread was delivered, or failed: what was kept for it may go."""
+        sent, held = channel.sent, channel.held
+        channel.sent, channel.held = [], []
+        for own in sent:
+            self._let_go(self.nodes.landed(own))
+        held.clear()
+
+    def _let_go(self, stub: RemoteObject | None) -> None:
+        """Drop a stub nobody needs any more: on a worker, because its finalizer is user code."""
+        if stub is not None:
+            gone = [stub]
+            del stub
+            self.submit(gone.clear)
+
+    # --- references of proxies that are gone -------------------------------------------------------
+
+    def _give_back(self) -> None:
+        """Give back the references of proxies that ended, on a thread of its own (finalizers only enqueue)."""
+        while True:
+            target = self.targets.dropped.get()
+            if target is None or self.device.closed:
+                return
+            self._give_one_back(target)
+            del target
+
+    def _give_one_back(self, target: Target) -> None:
+        try:
+            self.targets.give_back(self.channel(), target)
+        except DeadObjectError:
+            _log.debug("%r was let go after the driver was closed", target)
+
+    def flush_released(self) -> None:
+        """Give back the references of proxies that ended, now."""
+        while not self.targets.dropped.empty():
+            try:
+                target = self.targets.dropped.get_nowait()
+            except queue.Empty:  # another thread took the last one
+                return
+            if target is not None:
+                self._give_one_back(target)
+
+    # --- fork and statistics -----------------------------------------------------------------------
+
+    def after_fork(self) -> None:
+        """In a forked child: let go of the parent's device."""
+        self.device.forked()
+
+    def statistics(self) -> dict[str, int]:
+        """Return counts for leak checks and dumps."""
+        return {
+            "exports": len(self.nodes),
+            "proxies": len(self.targets.live()),
+            "handling": len(self.cancellable),
+            **self.loopers.statistics(),
+        }
+
+    def __repr__(self) -> str:
+        return f"<KernelNode {self.device.path}>"
+
+
+def _after_fork_in_child() -> None:
+    for node in list(_nodes):
+        node.after_fork()
+    _nodes.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

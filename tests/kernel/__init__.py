@@ -1,0 +1,1 @@
+"""Tests against the kernel's Binder driver, and the virtual machine they run in."""
