@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
         order = json.load(paper)
     sys.path[:] = order["path"]
     if fd < 0:
-        return _over_device(order)
+        return serve_over_device(order)
     from binderkit.driver.unix.ending import Ending
     from binderkit.driver.unix.handshake import adopt
     from binderkit.ipc.remote import RemoteObject
@@ -59,8 +59,15 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _over_device(order: dict[str, Any]) -> int:
-    """The same on a binder device, where the parent waits at a meeting point."""
+def serve_over_device(order: dict[str, Any]) -> int:
+    """Do the same on a binder device, where the parent waits at a meeting point; for the main thread.
+
+    Args:
+        order: ``root`` and ``args`` as ``spawn`` takes them, the ``device``, and the ``token`` of the meeting point.
+
+    Returns:
+        The exit status.
+    """
     from binderkit.driver.kernel.meeting import meet
     from binderkit.driver.kernel.node import KernelNode
     from binderkit.driver.unix.ending import Ending

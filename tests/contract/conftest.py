@@ -11,6 +11,7 @@ import pytest
 
 import binderkit as bk
 from binderkit.ipc import loop as handler_loop
+from tests.contract.forks import running_server
 from tests.contract.messages import Call, message, transact
 from tests.contract.world import WORLDS, World, open_world
 
@@ -29,6 +30,16 @@ def no_frames_in_the_log() -> Iterator[None]:
     logger.addFilter(as_text)
     yield
     logger.removeFilter(as_text)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fork_server() -> Iterator[None]:
+    """What forks the children of the kernel's world: it lives as long as the session, so no case is blamed for it."""
+    if "kernel" not in WORLDS:
+        yield
+        return
+    with running_server():
+        yield
 
 
 @pytest.fixture(params=list(WORLDS))

@@ -1,7 +1,7 @@
 """A world: this process and the others it talks to, over one driver.
 
-``LoopbackWorld`` makes "processes" inside this one, ``UnixWorld`` real child processes. A case sees only
-``World`` and ``Other``, so that it is written once. Leaving a world checks that nothing is left of the case:
+``LoopbackWorld`` makes "processes" inside this one, ``UnixWorld`` and ``KernelWorld`` real child processes. A case sees
+only ``World`` and ``Other``, so that it is written once. Leaving a world checks that nothing is left of the case:
 the counts of every process's driver are back where they were.
 """
 
@@ -17,10 +17,12 @@ from contextlib import contextmanager
 from functools import partial
 
 import binderkit as bk
+from binderkit.driver.kernel import meeting
 from binderkit.driver.kernel.node import KernelNode
 from binderkit.driver.loopback import LoopbackNetwork, LoopbackProcess
 from binderkit.ipc.driver import peek_driver, set_driver
 from binderkit.process import binder_device, local_node
+from tests.contract import forks
 from tests.contract.messages import transact
 from tests.contract.service import PATIENCE, STATISTICS, STEP, Code, Service
 
@@ -274,6 +276,35 @@ class UnixWorld(World):
         eventually(lambda: self.all_counts()["peers"] == 0, "all connections are gone with the processes", 5.0)
 
 
+class _KernelOther(Other):
+    """A child that was forked, not started: see forks.py. ``binderkit.spawn`` has a test of its own on this driver."""
+
+    def __init__(self, node: KernelNode) -> None:
+        token, point = os.urandom(meeting.TOKEN_SIZE), meeting.MeetingPoint()
+        meeting.offer(node, token, point)
+        root = "tests.contract.service:make"
+        self._process = forks.server().start(
+            {"root": root, "args": [], "device": node.device.path, "token": token.hex()}
+        )
+        self.pid = self._process.pid
+        end = time.monotonic() + PATIENCE
+        while not point.came.wait(STEP):
+            if not self._process.is_alive() or time.monotonic() > end:
+                self.close()
+                raise AssertionError(f"process {self.pid} did not offer its object; see its error output")
+        assert point.root is not None
+        self.root, point.root = point.root, None
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def close(self) -> None:
+        self._process.close()
+
+    def is_alive(self) -> bool:
+        return self._process.is_alive()
+
+
 class KernelWorld(World):
     """Real child processes over a binder device, whose context manager this process is."""
 
@@ -302,7 +333,7 @@ class KernelWorld(World):
         return {**expected, "exports": expected["exports"] - dead}
 
     def _start(self) -> Other:
-        return _UnixOther()
+        return _KernelOther(self.node)
 
     def flush(self) -> None:
         self.node.flush_released()
