@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from binderkit.dbinder.outbox import Outbox
-from binderkit.driver.loopback_pool import Pool
+from binderkit.driver.pool import Pool
 from binderkit.errors import DeadObjectError
 
 

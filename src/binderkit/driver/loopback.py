@@ -30,7 +30,7 @@ from typing import Final
 
 from binderkit import limits
 from binderkit.driver.loopback_calls import Oneway, Request, carry, charge_of, timed_out
-from binderkit.driver.loopback_pool import Pool
+from binderkit.driver.pool import Pool
 from binderkit.driver.tables import Export, Exports, Held, Imports
 from binderkit.errors import (
     ERR_UNKNOWN_TRANSACTION,

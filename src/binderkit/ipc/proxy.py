@@ -225,8 +225,7 @@ class RemoteProxy(IRemoteObject):
 
     def __repr__(self) -> str:
         name = f" {self._descriptor!r}" if self._descriptor else ""
-        state = " dead" if self._connection.is_dead else ""
-        return f"<RemoteProxy{name} handle={self._handle} of {self._connection.caller!r}{state}>"
+        return f"<{type(self).__name__}{name} handle={self._handle} of {self._connection!r}>"
 
 
 def passed_on(proxy: RemoteProxy) -> RpcLimitError:

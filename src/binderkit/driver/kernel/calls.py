@@ -14,14 +14,12 @@ with words.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import contextvars
 import errno
 import os
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from binderkit import limits
@@ -50,6 +48,9 @@ if TYPE_CHECKING:
 
 _command = p.COMMAND_TRANSACTION.pack
 _free = p.COMMAND_POINTER.pack
+_SYNC = p.TF_ACCEPT_FDS | p.TF_OURS
+_ONE_WAY = p.TF_ACCEPT_FDS | p.TF_ONE_WAY
+_NOBODY = Caller(0, -1, -1)
 _SMALL = 4096
 """Bytes of a reply whose buffer may stay taken until the thread's next command; larger ones are freed at once."""
 
@@ -65,16 +66,16 @@ def transact(
         raise target.dead_error()
     context = current.get()
     if option is not None and option.is_async():
-        _send_oneway(node, channel, target, code, data, context)
+        send_oneway(node, channel, target, code, data, context)
         return 0
     if context is None and (option is None or option.timeout is None):
         _call(node, channel, target, code, data, reply, None, None)
         return 0
-    _call_with_trailer(target, code, data, reply, option, 0)
+    call_with_trailer(target, code, data, reply, option, 0)
     return 0
 
 
-def _call_with_trailer(
+def call_with_trailer(
     target: Target,
     code: int,
     data: MessageSequence,
@@ -101,64 +102,29 @@ def _call_with_trailer(
         _call(node, channel, target, code, data, reply, trailer, deadline)
 
 
-async def transact_async(
-    target: Target, code: int, data: MessageSequence, reply: MessageSequence, option: MessageOption | None
-) -> int:
-    """Make a call from a coroutine; see Connection.transact_async."""
-    node = target.node
-    if option is not None and option.is_async():
-        return transact(target, code, data, reply, option)
-    node.device.check_usable()
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[int] = loop.create_future()
-    result = MessageSequence()
-    number = int.from_bytes(os.urandom(8), "little") >> 1 | 1
-    run = contextvars.copy_context().run
-
-    def tell(error: BaseException | None) -> None:
-        if answer.done():
-            return  # nobody waits any more; what came goes with ``result``
-        if error is not None:
-            answer.set_exception(error)
-        else:
-            answer.set_result(0)
-
-    def work() -> None:
-        error: BaseException | None = None
-        try:
-            run(_call_with_trailer, target, code, data, result, option, number)
-        except BaseException as failure:
-            error = failure
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(tell, error)
-
-    node.callers.submit(work)
-    try:
-        await answer
-    except asyncio.CancelledError:
-        _cancel(target, number)
-        raise
-    reply._load(result._in, result._objects)
-    result._objects = None
-    return 0
-
-
-def _cancel(target: Target, number: int) -> None:
-    """Tell the handler that nobody waits for its call any more."""
-    with MessageSequence() as told, contextlib.suppress(IpcError):  # gone, or flooded: it cannot be told
-        told.write_long(number)
-        _send_oneway(target.node, target.node.channel(), target, p.CANCEL_TRANSACTION, told, None)
-
-
 def ask_owner(target: Target) -> Caller:
-    """Return who owns an object: the user as the kernel says, the pid as its process says; (0, -1) if it does not."""
-    node = target.node
+    """Return who owns an object: the user as the kernel says, the pid as its process says; (0, -1) if it does not.
+
+    Objects of other programs are not asked: some end when they get a code they do not know.
+    """
+    if target.handle and not target.flags & p.NODE_OURS:
+        return _NOBODY
     reply = MessageSequence()
     try:
-        uid = _call(node, node.channel(), target, p.OWNER_TRANSACTION, MessageSequence(), reply, None, None)
+        uid = _call_within(target, p.OWNER_TRANSACTION, MessageSequence(), reply, limits.HANDSHAKE_WAIT)
         return Caller(reply.read_long(), uid, -1)
-    except IpcError:  # no object of this package: it has no way to tell
-        return Caller(0, -1, -1)
+    except IpcError:  # it ended, hangs, or is a context manager of another kind
+        return _NOBODY
+
+
+def _call_within(target: Target, code: int, data: MessageSequence, reply: MessageSequence, seconds: float) -> int:
+    """Make a call of the driver's own, which no context belongs to; return the user who answered."""
+    node = target.node
+    channel = node.channel()
+    deadline = time.monotonic() + seconds
+    if channel.depth:
+        return _call_apart(node, target, code, data, reply, None, deadline)
+    return _call(node, channel, target, code, data, reply, None, deadline)
 
 
 def _deadline(option: MessageOption | None, context: CallContext | None) -> float | None:
@@ -175,34 +141,30 @@ def _call_apart(
     code: int,
     data: MessageSequence,
     reply: MessageSequence,
-    trailer: p.Trailer,
+    trailer: p.Trailer | None,
     deadline: float,
-) -> None:
+) -> int:
     """Make a call with a deadline on another thread: this one owes an answer and could not leave in time."""
-    done = threading.Event()
-    failures: list[BaseException] = []
+    answer: Future[int] = Future()
     run = contextvars.copy_context().run
 
     def work() -> None:
         try:
-            run(_call, node, node.channel(), target, code, data, reply, trailer, deadline)
+            answer.set_result(run(_call, node, node.channel(), target, code, data, reply, trailer, deadline))
         except BaseException as error:
-            failures.append(error)
-        finally:
-            done.set()
+            answer.set_exception(error)
 
     node.callers.submit(work)
     with node.loopers.outgoing():
-        done.wait()
-    if failures:
-        raise failures.pop()
+        return answer.result()
 
 
-def _send_oneway(
+def send_oneway(
     node: KernelNode, channel: Channel, target: Target, code: int, data: MessageSequence, context: CallContext | None
 ) -> None:
     trailer = None if context is None else (context.chain, 0, 0)
-    _write(node, channel, target.handle, code, p.TF_ONE_WAY | p.TF_ACCEPT_FDS, data, trailer)
+    flags = _ONE_WAY if trailer is None else _ONE_WAY | p.TF_TRAILER
+    _write(channel, target, code, flags, objects.place(node, channel, data, trailer, target))
     while True:
         word, _ = node.read(channel)
         if word == p.BR_TRANSACTION_COMPLETE:
@@ -222,9 +184,32 @@ def _call(
     deadline: float | None,
 ) -> int:
     """Make a synchronous call; return the user who answered."""
-    _write(node, channel, target.handle, code, p.TF_ACCEPT_FDS, data, trailer)
+    flags = _SYNC if trailer is None else _SYNC | p.TF_TRAILER
+    try:
+        placed = objects.place(node, channel, data, trailer, target)
+        return _exchange(node, channel, target, code, flags, placed, reply, deadline)
+    except NoRoomError:
+        if not target.flags & p.NODE_OURS:
+            raise
+    # Nothing was delivered: the target's mapping has no room for the data. It goes beside the mapping.
+    placed = objects.place_shared(node, channel, data, trailer, target)
+    return _exchange(node, channel, target, code, flags | p.TF_SHARED_BODY, placed, reply, deadline)
+
+
+def _exchange(
+    node: KernelNode,
+    channel: Channel,
+    target: Target,
+    code: int,
+    flags: int,
+    placed: objects.Placed,
+    reply: MessageSequence,
+    deadline: float | None,
+) -> int:
+    """Send a request and wait for its reply; return the user who answered."""
+    _write(channel, target, code, flags, placed)
     outer, channel.waits_for = channel.waits_for, target
-    counts = node.loopers.mine()
+    counts = channel.is_looper
     if counts:
         node.loopers.enter()
     try:
@@ -256,25 +241,15 @@ def _call(
             node.loopers.leave()
 
 
-def _write(
-    node: KernelNode,
-    channel: Channel,
-    handle: int,
-    code: int,
-    flags: int,
-    data: MessageSequence,
-    trailer: p.Trailer | None,
-) -> None:
-    size, address, offsets_size, offsets = objects.place(node, channel, data, trailer)
-    if trailer is not None:
-        flags |= p.TF_TRAILER
+def _write(channel: Channel, target: Target, code: int, flags: int, placed: objects.Placed) -> None:
+    size, address, offsets_size, offsets = placed
     channel.staged = True
-    channel.out += _command(p.BC_TRANSACTION, handle, 0, code, flags, 0, 0, size, offsets_size, address, offsets)
+    channel.out += _command(p.BC_TRANSACTION, target.handle, 0, code, flags, 0, 0, size, offsets_size, address, offsets)
 
 
 def _load(node: KernelNode, channel: Channel, transaction: Any, reply: MessageSequence) -> int:
     """Fill ``reply`` from what the kernel brought, or raise what the other side says."""
-    flags, uid, size, offsets_size, address = (transaction[at] for at in (3, 5, 6, 7, 8))
+    _, _, _, flags, _, uid, size, offsets_size, address, _ = transaction
     try:
         body, received, _ = objects.accept(node, channel, transaction)
     finally:
@@ -284,7 +259,7 @@ def _load(node: KernelNode, channel: Channel, transaction: Any, reply: MessageSe
     if flags & p.TF_STATUS_CODE:
         raise _told(body)
     reply._load(body, received)
-    return uid  # type: ignore[no-any-return]
+    return int(uid)
 
 
 def _told(body: bytes) -> TransactionError:
@@ -336,13 +311,17 @@ def _failure(target: Target, word: int, *, oneway: bool) -> IpcError:
     return TransactionError(f"the kernel refused the call: {reason}", code=29201)
 
 
+class NoRoomError(QuotaError):
+    """The target's mapping has no room for a call, which was not delivered."""
+
+
 def _no_room(oneway: bool) -> QuotaError:
     if oneway:
         return QuotaError(
             f"one-way calls wait at the target process and this one crosses the budget of {limits.ONEWAY_BUDGET} "
             "bytes; it was not sent: slow down"
         )
-    return QuotaError("the target's buffer of 1 MiB is full of calls it has not finished; send less at once, or retry")
+    return NoRoomError("the target's buffer of 1 MiB is full of calls it has not finished; send less at once, or retry")
 
 
 _ERRORS: dict[int, Callable[[], IpcError]] = {

@@ -94,6 +94,13 @@ class Device:
                 "or a process of another user was it before (then only that user may)"
             ) from None
 
+    def report_floods(self) -> None:
+        """Have the kernel say when a process fills another's buffer with one-way calls (BR_ONEWAY_SPAM_SUSPECT)."""
+        try:
+            _ioctl(self.fd, p.BINDER_ENABLE_ONEWAY_SPAM_DETECTION, p.NUMBER.pack(1))
+        except OSError as error:  # kernels before 5.14 only refuse what does not fit any more
+            _log.debug("%s does not report floods of one-way calls: %s", self.path, error.strerror)
+
     def set_max_threads(self, count: int) -> None:
         """Let the device ask for up to ``count`` threads beside those that entered by themselves."""
         _ioctl(self.fd, p.BINDER_SET_MAX_THREADS, p.NUMBER.pack(count))
@@ -174,6 +181,7 @@ class Channel:
         staged: whether ``out`` has a message whose data stands in the thread's one buffer.
         waits_for: the object whose reply this thread waits for; calls that come back meanwhile end with its process.
         depth: synchronous requests this thread is handling, which the kernel expects it to answer.
+        is_looper: whether it is a thread that takes requests, which do not count while they wait for others.
     """
 
     __slots__ = (
@@ -185,6 +193,7 @@ class Channel:
         "device",
         "held",
         "inbox",
+        "is_looper",
         "out",
         "sent",
         "staged",
@@ -199,6 +208,7 @@ class Channel:
         self.sent: list[Any] = []
         self.held: list[object] = []
         self.depth = 0
+        self.is_looper = False
         self.staged = False
         self.waits_for: Any = None
         self._wr = bytearray(p.WRITE_READ.size)

@@ -4,16 +4,18 @@ Owns: what is offered under a token and not yet taken, at the process that is no
 that. A parent offers a meeting point before it starts its child and tells the child the token; the child takes it and
 brings its root object there. So ``spawn`` works on any device that has a context manager of this package.
 
-Rules upheld: a token is 16 random bytes and works once; what waits is bounded, the oldest goes first.
+Rules upheld: a token is 16 random bytes and works once; what waits is charged to the process that left it, and goes
+with it.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from binderkit.driver.kernel import protocol as p
-from binderkit.errors import DeadObjectError, InvalidObjectError, NoServiceManagerError, ParamValueError
+from binderkit.errors import DeadObjectError, InvalidObjectError, NoServiceManagerError, ParamValueError, QuotaError
 from binderkit.ipc.context import calling_identity
 from binderkit.ipc.option import MessageOption
 from binderkit.ipc.proxy import RemoteProxy
@@ -23,8 +25,8 @@ from binderkit.parcel import MessageSequence
 if TYPE_CHECKING:
     from binderkit.driver.kernel.node import KernelNode
 
-MAX_OFFERED: Final = 256
-"""Meeting points that wait to be taken (own choice)."""
+MAX_OFFERED: Final = 64
+"""Meeting points of one process that wait to be taken (own choice)."""
 TOKEN_SIZE: Final = 16
 _MEET: Final = 1
 
@@ -34,16 +36,22 @@ class Offers:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: dict[bytes, IRemoteObject] = {}
+        self._waiting: dict[bytes, tuple[IRemoteObject, int]] = {}
 
-    def offer(self, token: bytes, point: IRemoteObject) -> None:
-        """Keep ``point`` for whoever knows ``token``."""
+    def offer(self, token: bytes, point: IRemoteObject, pid: int) -> None:
+        """Keep ``point`` of process ``pid`` for whoever knows ``token``.
+
+        Raises:
+            QuotaError: too many of this process's wait already.
+        """
         if len(token) != TOKEN_SIZE:
             raise ParamValueError(f"a token has {TOKEN_SIZE} bytes, not {len(token)}")
         with self._lock:
-            oldest = self._waiting.pop(next(iter(self._waiting))) if len(self._waiting) >= MAX_OFFERED else None
-            self._waiting[token] = point
-        del oldest
+            gone = [self._waiting.pop(token) for token in list(self._waiting) if _is_gone(self._waiting[token][0])]
+            if sum(owner == pid for _, owner in self._waiting.values()) >= MAX_OFFERED:
+                raise QuotaError(f"{MAX_OFFERED} meeting points of process {pid} wait already; start fewer at once")
+            self._waiting[token] = point, pid
+        del gone  # outside the lock: proxies end here
 
     def take(self, token: bytes) -> IRemoteObject:
         """Return what was offered under ``token``, once.
@@ -52,20 +60,24 @@ class Offers:
             InvalidObjectError: nothing was, or it was taken.
         """
         with self._lock:
-            point = self._waiting.pop(token, None)
-        if point is None:
+            found = self._waiting.pop(token, None)
+        if found is None:
             raise InvalidObjectError("nothing is offered under this token (any more)")
-        return point
+        return found[0]
 
-    def answer(self, code: int, data: MessageSequence, reply: MessageSequence) -> None:
-        """Handle OFFER or TAKE of another process."""
+    def answer(self, code: int, data: MessageSequence, reply: MessageSequence, caller: int) -> None:
+        """Handle OFFER or TAKE of another process, whose pid is ``caller``."""
         token = data.read_long().to_bytes(8, "little", signed=True) + data.read_long().to_bytes(
             8, "little", signed=True
         )
         if code == p.OFFER_TRANSACTION:
-            self.offer(token, data.read_remote_object())
+            self.offer(token, data.read_remote_object(), caller)
         else:
             reply.write_remote_object(self.take(token))
+
+
+def _is_gone(point: IRemoteObject) -> bool:
+    return isinstance(point, RemoteProxy) and point.is_object_dead()
 
 
 class MeetingPoint(RemoteObject):
@@ -99,7 +111,7 @@ def offer(node: KernelNode, token: bytes, point: MeetingPoint) -> None:
         NoServiceManagerError: the device has none.
     """
     if node.offers is not None:
-        node.offers.offer(token, point)
+        node.offers.offer(token, point, os.getpid())
         return
     with _with_token(token) as data:
         data.write_remote_object(point)

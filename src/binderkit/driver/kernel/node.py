@@ -27,7 +27,7 @@ from binderkit.driver.kernel.refs import Targets
 from binderkit.driver.kernel.serve import serve
 from binderkit.driver.kernel.target import Target
 from binderkit.driver.kernel.threads import Loopers
-from binderkit.driver.loopback_pool import Pool
+from binderkit.driver.pool import Pool
 from binderkit.errors import DeadObjectError, NoServiceManagerError, ProtocolError, RefusedError
 from binderkit.ipc.context import CallContext
 from binderkit.ipc.proxy import RemoteProxy
@@ -40,6 +40,8 @@ DEFAULT_DEVICE: Final = "/dev/binder"
 _KERNEL_MAXIMUM: Final = 0x7FFF
 """Threads the kernel may ask for: out of the way, the limit is kept by ``Loopers``."""
 _transaction = p.TRANSACTION.unpack_from
+_head = p.HEAD.unpack_from
+_after_head = p.WORD.unpack_from
 _node_words = p.NODE.unpack_from
 _cookie = p.POINTER.unpack_from
 _MAIN_RETURNS = frozenset((p.BR_TRANSACTION, p.BR_REPLY))
@@ -82,6 +84,7 @@ class KernelNode:
         """calls being handled that their callers may give up, by the number only they know"""
         self.loopers = Loopers(title, self._loop)
         self.device.set_max_threads(_KERNEL_MAXIMUM)
+        self.device.report_floods()
         _nodes.add(self)
         self._releaser = threading.Thread(target=self._give_back, name=f"binderkit-{title}-release", daemon=True)
         self._releaser.start()
@@ -102,7 +105,7 @@ class KernelNode:
                 return known
             channel = self.channel()
             self.targets.replace_dead_root(channel)
-            proxy = self.targets.receive(channel, 0)
+            proxy = self.targets.receive(channel, 0, 0)
             try:
                 proxy.ping()
             except DeadObjectError:
@@ -182,6 +185,7 @@ class KernelNode:
     def _loop(self, first: bool) -> None:
         """Take requests until the driver closes."""
         channel = self._local.channel = Channel(self.device)
+        channel.is_looper = True
         channel.out += p.WORD.pack(p.BC_ENTER_LOOPER if first else p.BC_REGISTER_LOOPER)
         while not self.device.closed:
             try:
@@ -208,6 +212,22 @@ class KernelNode:
             The return that the caller must act on, with the fields of a transaction or reply; (0, None) for nothing.
         """
         size = channel.exchange()
+        inbox = channel.inbox
+        # Nearly every read is one of three: a request, the reply to a call, the receipt of a reply sent.
+        if size == p.REQUEST_SIZE and _head(inbox)[0] == p.REQUEST_HEAD:
+            return p.BR_TRANSACTION, _transaction(inbox, 8)
+        if size == p.ANSWER_SIZE and _head(inbox)[0] == p.RECEIPT_HEAD and _after_head(inbox, 8)[0] == p.BR_REPLY:
+            if channel.sent or channel.held:
+                self.settle(channel)
+            return p.BR_REPLY, _transaction(inbox, 12)
+        if size == p.RECEIPT_SIZE and _head(inbox)[0] == p.RECEIPT_HEAD:
+            if channel.sent or channel.held:
+                self.settle(channel)
+            return p.BR_TRANSACTION_COMPLETE, None
+        return self._read_any(channel, size)
+
+    def _read_any(self, channel: Channel, size: int) -> tuple[int, Any]:
+        """Do what ``read`` does for any returns in any order."""
         inbox = channel.inbox
         found, transaction = 0, None
         for word, at in events(inbox, size):

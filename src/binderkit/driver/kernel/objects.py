@@ -6,6 +6,10 @@ as the handle we have for it, a descriptor as its number; the kernel translates 
 data travels as a descriptor of shared memory that is made for it: nobody else ever sees that memory, and its size and
 contents are sealed.
 
+A large data area that the receiver's mapping of 1 MiB has no room for travels the same way between processes of this
+package (TF_SHARED_BODY). What goes through the mapping then is: the memory's descriptor and the objects, one behind
+the other; an offset in the data area for each of those objects (u64); the trailer.
+
 Rules upheld: a message leaves with all of its objects or with none; every descriptor that arrived has an owner before
 anything can fail; blocks are read only from memory that cannot shrink.
 """
@@ -28,37 +32,47 @@ from binderkit.errors import (
     ProtocolError,
     TooBigError,
 )
-from binderkit.ipc.proxy import RemoteProxy
-from binderkit.ipc.remote import RemoteObject
+from binderkit.ipc.proxy import RemoteProxy, passed_on
+from binderkit.ipc.remote import ForeignObject, RemoteObject
 from binderkit.memory.pool import Slot
 from binderkit.parcel.objects import KIND_BLOB, KIND_FD, KIND_REMOTE, OwnedFd
 
 if TYPE_CHECKING:
     from binderkit.driver.kernel.device import Channel
     from binderkit.driver.kernel.node import KernelNode
+    from binderkit.driver.kernel.target import Target
     from binderkit.parcel import MessageSequence
 
 Objects = dict[int, tuple[int, object]]
+Placed = tuple[int, int, int, int]
+"""Size and address of the data, size and address of the offsets."""
 _pack_object = p.OBJECT.pack_into
 _unpack_object = p.OBJECT.unpack_from
 _pack_trailer = p.TRAILER.pack_into
 _pack_offset = p.POINTER.pack_into
+_OWN_FLAGS = p.NODE_FLAGS | p.NODE_OURS
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 
 
 def place(
-    node: KernelNode, channel: Channel, sequence: MessageSequence, trailer: p.Trailer | None
-) -> tuple[int, int, int, int]:
+    node: KernelNode,
+    channel: Channel,
+    sequence: MessageSequence,
+    trailer: p.Trailer | None,
+    receiver: Target | int,
+) -> Placed:
     """Put a message into the thread's buffer; return size and address of its data, size and address of its offsets.
 
     What must outlive the message's way is in ``channel.sent`` and ``channel.held``.
 
+    Args:
+        receiver: the object that is called; the pid of the caller that is answered.
+
     Raises:
         ParcelWriteError, TooBigError, InvalidObjectError, DeadObjectError, MmapError: see their texts; nothing is sent.
+        RpcLimitError: an object of another device would go to a process that does not speak for it (510).
     """
-    data = sequence._in if sequence._out is None else sequence._out
-    if data is None:
-        raise ParcelWriteError("the sequence was reclaimed and cannot be sent; create a new one")
+    data = _data_of(sequence)
     objects = sequence._objects
     size = len(data)
     if not objects and trailer is None:
@@ -72,7 +86,7 @@ def place(
             _check_counts(objects)
             at = offsets_at
             for offset, (kind, value) in objects.items():
-                _place_one(node, channel, view, offset, kind, value)
+                _pack_object(view, offset, *_flat(node, channel, data, offset, kind, value, receiver))
                 _pack_offset(view, at, offset)
                 at += 8
     except BaseException:
@@ -96,31 +110,98 @@ def _check_counts(objects: Objects) -> None:
         )
 
 
-def _place_one(node: KernelNode, channel: Channel, view: memoryview, offset: int, kind: int, value: Any) -> None:
+def place_shared(
+    node: KernelNode,
+    channel: Channel,
+    sequence: MessageSequence,
+    trailer: p.Trailer | None,
+    receiver: Target | int,
+) -> Placed:
+    """Do what ``place`` does, with the data area in shared memory; the flag TF_SHARED_BODY goes with it."""
+    data = _data_of(sequence)
+    objects = sequence._objects or {}
+    count = len(objects) + 1
+    size = count * p.OBJECT_SIZE + 8 * len(objects)
+    offsets_at = size + p.TRAILER_SIZE
+    view, address = channel.place(b"", offsets_at + 8 * count)
+    try:
+        _check_counts(objects)
+        _pack_object(view, 0, *_shared(channel, memoryview(data)))
+        _pack_offset(view, offsets_at, 0)
+        for number, (offset, (kind, value)) in enumerate(objects.items()):
+            at = (number + 1) * p.OBJECT_SIZE
+            _pack_object(view, at, *_flat(node, channel, data, offset, kind, value, receiver))
+            _pack_offset(view, count * p.OBJECT_SIZE + 8 * number, offset)
+            _pack_offset(view, offsets_at + 8 * (number + 1), at)
+    except BaseException:
+        node.settle(channel)
+        raise
+    if trailer is not None:
+        _pack_trailer(view, size, *trailer)
+        size += p.TRAILER_SIZE
+    return size, address, 8 * count, address + offsets_at
+
+
+def size_of(sequence: MessageSequence) -> int:
+    """Return the bytes of the data area."""
+    return len(_data_of(sequence))
+
+
+def _data_of(sequence: MessageSequence) -> bytes | bytearray | memoryview:
+    data = sequence._in if sequence._out is None else sequence._out
+    if data is None:
+        raise ParcelWriteError("the sequence was reclaimed and cannot be sent; create a new one")
+    return data
+
+
+def _flat(
+    node: KernelNode,
+    channel: Channel,
+    data: bytes | bytearray | memoryview,
+    offset: int,
+    kind: int,
+    value: Any,
+    receiver: Target | int,
+) -> tuple[int, int, int, int]:
+    """Return the fields of an object for the kernel."""
     if kind == KIND_REMOTE:
-        if isinstance(value, RemoteObject):
-            own = node.nodes.send(value)
-            channel.sent.append(own)
-            _pack_object(view, offset, p.TYPE_BINDER, p.NODE_FLAGS, own.number, own.number)
-            return
-        target: Any = value._connection if isinstance(value, RemoteProxy) else None
-        if getattr(target, "node", None) is not node:
-            raise InvalidObjectError(f"{value!r} belongs to another driver and cannot be passed on here")
-        if target.is_dead:
-            raise DeadObjectError(f"{value!r} is dead and cannot be passed on")
-        channel.held.append(value)
-        _pack_object(view, offset, p.TYPE_HANDLE, p.NODE_FLAGS, target.handle, 0)
-        return
+        return _flat_remote(node, channel, value, receiver)
     if kind == KIND_FD:
         channel.held.append(value)
-        _pack_object(view, offset, p.TYPE_FD, 0, value.fileno(), 0)
-        return
+        return p.TYPE_FD, 0, value.fileno(), 0
     if isinstance(value, Slot):
-        (size,) = struct.unpack_from("<i", view, offset - 4)
+        (size,) = struct.unpack_from("<i", data, offset - 4)
         value = value.view(size)
-    block = _share(value)
-    channel.held.append(block)
-    _pack_object(view, offset, p.TYPE_FD, 0, block.fileno(), p.BLOB_COOKIE)
+    return _shared(channel, value)
+
+
+def _flat_remote(node: KernelNode, channel: Channel, value: Any, receiver: Target | int) -> tuple[int, int, int, int]:
+    if isinstance(value, RemoteObject):
+        own = node.nodes.send(value)
+        channel.sent.append(own)
+        flags = _OWN_FLAGS | p.NODE_FOREIGN if isinstance(value, ForeignObject) else _OWN_FLAGS
+        return p.TYPE_BINDER, flags, own.number, own.number
+    target: Any = value._connection if isinstance(value, RemoteProxy) else None
+    if getattr(target, "node", None) is not node:
+        raise InvalidObjectError(f"{value!r} belongs to another driver and cannot be passed on here")
+    if target.is_dead:
+        raise DeadObjectError(f"{value!r} is dead and cannot be passed on")
+    if target.flags & p.NODE_FOREIGN and not _is_home(target, receiver):
+        raise passed_on(value)
+    channel.held.append(value)
+    return p.TYPE_HANDLE, p.NODE_FLAGS | target.flags, target.handle, 0
+
+
+def _is_home(target: Target, receiver: Target | int) -> bool:
+    """Whether a message goes to the process that an object belongs to (as that process says: nobody else knows)."""
+    pid = receiver if isinstance(receiver, int) else receiver.caller.pid
+    return pid > 0 and target.caller.pid == pid
+
+
+def _shared(channel: Channel, block: memoryview) -> tuple[int, int, int, int]:
+    memory = _share(block)
+    channel.held.append(memory)
+    return p.TYPE_FD, 0, memory.fileno(), p.BLOB_COOKIE
 
 
 def _share(block: memoryview) -> OwnedFd:
@@ -150,12 +231,35 @@ def accept(
     start = address - base
     body = bytes(memory[start : start + size])
     objects = _accept_objects(node, channel, body, memory, offsets - base, offsets_size) if offsets_size else None
-    if not flags & p.TF_TRAILER:
+    if not flags & (p.TF_TRAILER | p.TF_SHARED_BODY):
         return body, objects, None
-    if size < p.TRAILER_SIZE:
-        raise ProtocolError(f"a message of {size} bytes announces a trailer of {p.TRAILER_SIZE}")
-    trailer: p.Trailer = p.TRAILER.unpack_from(body, size - p.TRAILER_SIZE)
-    return body[: -p.TRAILER_SIZE], objects, trailer
+    trailer: p.Trailer | None = None
+    if flags & p.TF_TRAILER:
+        if size < p.TRAILER_SIZE:
+            raise ProtocolError(f"a message of {size} bytes announces a trailer of {p.TRAILER_SIZE}")
+        trailer = p.TRAILER.unpack_from(body, size - p.TRAILER_SIZE)
+        body = body[: -p.TRAILER_SIZE]
+    if flags & p.TF_SHARED_BODY:
+        body, objects = _unshared(body, objects or {})
+    return body, objects, trailer
+
+
+def _unshared(table: bytes, objects: Objects) -> tuple[bytes, Objects | None]:
+    """Return the data area that travelled in shared memory, and its objects where they stand in it.
+
+    Raises:
+        ProtocolError: the table is none.
+    """
+    kind, block = objects.pop(0, (0, None))
+    count = len(objects)
+    if kind != KIND_BLOB or list(objects) != list(range(p.OBJECT_SIZE, (count + 1) * p.OBJECT_SIZE, p.OBJECT_SIZE)):
+        raise ProtocolError("a message says its data area is shared memory, and has none or other objects before it")
+    if len(table) != (count + 1) * p.OBJECT_SIZE + 8 * count:
+        raise ProtocolError(f"{len(table)} bytes of table for {count} objects of a data area in shared memory")
+    offsets = struct.unpack_from(f"={count}Q", table, (count + 1) * p.OBJECT_SIZE)
+    assert isinstance(block, memoryview)
+    # A copy: what a handler reads must not depend on how long the memory stays mapped.
+    return bytes(block), dict(zip(offsets, objects.values(), strict=True)) or None
 
 
 def _accept_objects(
@@ -166,9 +270,9 @@ def _accept_objects(
     # First of all, every descriptor gets its owner: whatever is wrong with the rest, none stays open.
     owned = {offset: OwnedFd(value & 0xFFFFFFFF) for offset, kind, _, value, _ in rows if kind == p.TYPE_FD}
     objects: Objects = {}
-    for offset, kind, _, value, cookie in rows:
+    for offset, kind, flags, value, cookie in rows:
         if kind == p.TYPE_HANDLE:
-            objects[offset] = KIND_REMOTE, node.targets.receive(channel, value & 0xFFFFFFFF)
+            objects[offset] = KIND_REMOTE, node.targets.receive(channel, value & 0xFFFFFFFF, flags)
         elif kind == p.TYPE_BINDER:
             own = node.nodes.by_number.get(value)
             if own is None:

@@ -98,6 +98,14 @@ COMMAND_NODE: Final = Struct("=IQQ")
 """A command with a node's pointer and cookie: INCREFS_DONE, ACQUIRE_DONE."""
 COMMAND_DEATH: Final = Struct("=IIQ")
 """A command with a handle and a cookie: REQUEST_ and CLEAR_DEATH_NOTIFICATION."""
+HEAD: Final = Struct("=Q")
+"""The first two returns of a read at once."""
+REQUEST_HEAD: Final = BR_NOOP | BR_TRANSACTION << 32
+RECEIPT_HEAD: Final = BR_NOOP | BR_TRANSACTION_COMPLETE << 32
+REQUEST_SIZE: Final = 8 + TRANSACTION.size
+RECEIPT_SIZE: Final = 8
+ANSWER_SIZE: Final = 12 + TRANSACTION.size
+"""Sizes of the usual reads: NOOP and a request; NOOP and a receipt; both and a reply."""
 NODE: Final = Struct("=QQ")
 POINTER: Final = Struct("=Q")
 
@@ -113,6 +121,10 @@ TYPE_FD: Final = 0x66642A85
 NODE_ACCEPTS_FDS: Final = 0x100
 NODE_FLAGS: Final = 0x7F | NODE_ACCEPTS_FDS
 """Of our own objects: no minimum priority of its own (0x7f, as libbinder), descriptors accepted."""
+NODE_OURS: Final = 0x10000
+"""Ours: an object of this package. The kernel looks at the low 13 bits and hands on the rest as they are."""
+NODE_FOREIGN: Final = 0x20000
+"""Ours: it stands for an object of another device; whoever gets it makes an RpcProxy (ipc/rpc_proxy.py)."""
 BLOB_COOKIE: Final = 0x626C6F62
 """In the cookie of a descriptor of ours that carries a block of raw data; the kernel passes it on untouched."""
 
@@ -123,6 +135,10 @@ TF_STATUS_CODE: Final = 0x08
 TF_ACCEPT_FDS: Final = 0x10
 TF_TRAILER: Final = 0x02000000
 """Ours: ``TRAILER`` stands at the end of the data. Other users of the device ignore the bit and never read that far."""
+TF_OURS: Final = 0x01000000
+"""Ours: the sender is of this package, so the reply may be one that only such a one can read."""
+TF_SHARED_BODY: Final = 0x04000000
+"""Ours: the data is a table, the data area stands in shared memory (objects.py: place_shared)."""
 
 TRAILER: Final = Struct("=QQQ")
 """Call chain id, remaining time in microseconds (0: none), number by which the call can be cancelled (0: it cannot);

@@ -45,8 +45,11 @@ class Targets:
         self._next_cookie = 1
         self.dropped: SimpleQueue[Target | None] = SimpleQueue()
 
-    def receive(self, channel: Channel, handle: int) -> RemoteProxy:
+    def receive(self, channel: Channel, handle: int, flags: int) -> RemoteProxy:
         """Return the proxy of ``handle``, which a message that is not freed yet brought (or which is 0).
+
+        Args:
+            flags: what came with the handle; those of ours are kept (NODE_OURS, NODE_FOREIGN).
 
         Raises:
             QuotaError: too many objects are held.
@@ -59,7 +62,7 @@ class Targets:
                         f"this process holds {len(self._by_handle)} objects of others, the limit is "
                         f"{limits.MAX_REFERENCES_PER_PEER}; drop proxies that are no longer needed"
                     )
-                target = Target(self._node, handle, self._next_cookie)
+                target = Target(self._node, handle, self._next_cookie, flags & (p.NODE_OURS | p.NODE_FOREIGN))
                 self._next_cookie += 1
                 channel.out += _handle_command(p.BC_ACQUIRE, handle)
                 channel.out += _death_command(p.BC_REQUEST_DEATH_NOTIFICATION, handle, target.cookie)
@@ -67,7 +70,7 @@ class Targets:
                 self._by_handle[handle] = self._by_cookie[target.cookie] = target
             proxy = None if target.proxy is None else target.proxy()
             if proxy is None:
-                proxy = RemoteProxy(target, handle)
+                proxy = _proxy_of(target)
                 target.proxy = weakref.ref(proxy, target.proxy_gone)
         return proxy
 
@@ -112,3 +115,11 @@ class Targets:
         """Return the targets of all handles."""
         with self._lock:
             return list(self._by_handle.values())
+
+
+def _proxy_of(target: Target) -> RemoteProxy:
+    if not target.flags & p.NODE_FOREIGN:
+        return RemoteProxy(target, target.handle)
+    from binderkit.ipc.rpc_proxy import RpcProxy  # only who has objects of other devices pays for it
+
+    return RpcProxy(target, target.handle)

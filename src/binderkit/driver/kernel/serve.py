@@ -34,6 +34,9 @@ _command = p.COMMAND_TRANSACTION.pack
 _free = p.COMMAND_POINTER.pack
 _get_ident = threading.get_ident
 _MAIN = threading.main_thread().ident
+_SHARED_FROM = 64 * limits.KIB
+"""Bytes of a reply that goes through shared memory. A request that finds no room can be sent again, a reply cannot: the
+kernel drops it and fails the call. Sixteen threads' replies of this size fit into the caller's mapping together."""
 _LARGE = 16 * limits.KIB
 """Bytes of a request whose buffer is freed before its handler runs; smaller ones leave with the reply."""
 
@@ -64,7 +67,7 @@ def serve(node: KernelNode, channel: Channel, transaction: Any) -> None:
             raise  # an interrupt of the program; the caller gets an answer all the same
     finally:
         channel.depth -= 1
-        _send_reply(node, channel, reply, failure)
+        _send_reply(node, channel, reply, failure, transaction)
 
 
 def _answer(
@@ -78,7 +81,7 @@ def _answer(
     data = MessageSequence()
     data._load(body, received)
     if code in p.OWN_TRANSACTIONS:
-        _answer_own(node, own, code, data, reply)
+        _answer_own(node, own, transaction, data, reply)
         return None
     context = _context(transaction, trailer, channel.waits_for, current.get())
     cancellable = trailer[2] if trailer is not None else 0
@@ -110,14 +113,17 @@ def _answer(
     return None
 
 
-def _answer_own(node: KernelNode, own: OwnNode, code: int, data: MessageSequence, reply: MessageSequence) -> None:
+def _answer_own(
+    node: KernelNode, own: OwnNode, transaction: Any, data: MessageSequence, reply: MessageSequence
+) -> None:
     """Handle a code that drivers of this kind use among themselves."""
+    code = transaction[2]
     if code == p.OWNER_TRANSACTION:
         reply.write_long(os.getpid())
         return
     if own.number or node.offers is None:
         raise RefusedError("meeting points are left at the context manager alone")
-    node.offers.answer(code, data, reply)
+    node.offers.answer(code, data, reply, transaction[4])
 
 
 def _context(
@@ -167,23 +173,27 @@ def _serve_oneway(node: KernelNode, channel: Channel, transaction: Any) -> None:
         current.reset(token)
 
 
-def _send_reply(node: KernelNode, channel: Channel, reply: MessageSequence, failure: Failure | None) -> None:
-    """Put the reply, or the failure, into ``channel.out``."""
+def _send_reply(
+    node: KernelNode, channel: Channel, reply: MessageSequence, failure: Failure | None, transaction: Any
+) -> None:
+    """Put the reply to a request, or the failure, into ``channel.out``."""
     if failure is None:
         try:
-            size, address, offsets_size, offsets = objects.place(node, channel, reply, None)
+            flags, placed = p.TF_ACCEPT_FDS, objects.place
+            if transaction[3] & p.TF_OURS and objects.size_of(reply) > _SHARED_FROM:
+                flags, placed = flags | p.TF_SHARED_BODY, objects.place_shared
+            size, address, offsets_size, offsets = placed(node, channel, reply, None, transaction[4])
         except IpcError as error:
             failure = failure_of(None, error)
         else:
-            channel.held.append(reply)
             channel.staged = True
-            channel.out += _command(p.BC_REPLY, 0, 0, 0, p.TF_ACCEPT_FDS, 0, 0, size, offsets_size, address, offsets)
+            channel.out += _command(p.BC_REPLY, 0, 0, 0, flags, 0, 0, size, offsets_size, address, offsets)
             return
     told = MessageSequence()
     told.write_int(failure.status)
     told.write_string(failure.type_name)
     told.write_string(failure.text)
     told.write_string(failure.remote_traceback)
-    size, address, _, _ = objects.place(node, channel, told, None)
+    size, address, _, _ = objects.place(node, channel, told, None, transaction[4])
     channel.staged = True
     channel.out += _command(p.BC_REPLY, 0, 0, 0, p.TF_STATUS_CODE, 0, 0, size, 0, address, 0)

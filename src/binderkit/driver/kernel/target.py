@@ -27,16 +27,18 @@ class Target:
         node: the driver it belongs to.
         handle: the kernel's number of the object in this process.
         cookie: what the kernel says when it died.
+        flags: NODE_OURS and NODE_FOREIGN, as whoever brought it says.
         proxy: weak reference to its one proxy.
         is_dead: whether its process is known to be gone.
     """
 
-    __slots__ = ("_owner", "cookie", "handle", "is_dead", "node", "proxy")
+    __slots__ = ("_owner", "cookie", "flags", "handle", "is_dead", "node", "proxy")
 
-    def __init__(self, node: KernelNode, handle: int, cookie: int) -> None:
+    def __init__(self, node: KernelNode, handle: int, cookie: int, flags: int) -> None:
         self.node = node
         self.handle = handle
         self.cookie = cookie
+        self.flags = flags
         self.is_dead = False
         self.proxy: weakref.ref[RemoteProxy] | None = None
         self._owner: Caller | None = None
@@ -45,8 +47,8 @@ class Target:
     def caller(self) -> Caller:
         """Identity of the object's process: its user from the kernel, its pid as the process itself says.
 
-        The kernel tells nobody whose object a handle is. The object is asked once; a process that cannot be asked
-        has pid 0 and uid -1.
+        The kernel tells nobody whose object a handle is. An object of this package is asked once, and so is whatever
+        is handle 0; a process that cannot be asked has pid 0 and uid -1.
         """
         if self._owner is None and not self.is_dead:
             self._owner = calls.ask_owner(self)
@@ -62,7 +64,9 @@ class Target:
         self, handle: int, code: int, data: MessageSequence, reply: MessageSequence, option: MessageOption | None
     ) -> int:
         """The same for a coroutine, on a thread kept for that (see Connection.transact_async)."""
-        return await calls.transact_async(self, code, data, reply, option)
+        from binderkit.driver.kernel.coroutines import transact_async  # asyncio: only programs that use it pay for it
+
+        return await transact_async(self, code, data, reply, option)
 
     def flush(self) -> None:
         """Give released references back now."""
@@ -84,4 +88,5 @@ class Target:
         )
 
     def __repr__(self) -> str:
-        return f"<Target {self.handle} of {self.node.device.path}{' dead' if self.is_dead else ''}>"
+        whose = f", {self._owner!r}" if self._owner else ""  # asking would be a call
+        return f"<Target {self.handle} of {self.node.device.path}{whose}{' dead' if self.is_dead else ''}>"

@@ -1,6 +1,7 @@
-"""Worker threads of one loopback "process", started on demand.
+"""Worker threads that run tasks of a driver, started on demand.
 
-Owns: the threads, and the tasks that wait for one: one-way calls, calls of coroutines, death recipients.
+Owns: the threads, and the tasks that wait for one: calls of coroutines, death recipients, in the loopback driver
+one-way calls too.
 
 Rules upheld (ARCHITECTURE, Threads): at most ``set_limit`` tasks run at once; a thread that waits in an outgoing
 call does not count, so that exhaustion is never a deadlock.

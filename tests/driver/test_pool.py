@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from binderkit.driver.loopback_pool import Pool
+from binderkit.driver.pool import Pool
 
 WAIT = 10.0
 
