@@ -25,6 +25,7 @@ help:
 	@echo "make test-slow    the tests marked slow"
 	@echo "make test-kernel  the tests of the kernel's Binder driver, in a virtual machine that has one"
 	@echo "make bench        latency and throughput beside a C ping-pong and other Python packages (BENCH_QUICK=1: short)"
+	@echo "make bench-kernel  the kernel driver's latency beside the socket driver's, in the virtual machine"
 	@echo "make clean        remove everything that make created, the virtual environment too"
 
 demo: $(VENV)/.installed-demo
@@ -53,6 +54,10 @@ test-slow: $(VENV)/.installed-dev
 # Exit status 77 of the program (make's own is then 2): this machine cannot have the virtual machine.
 test-kernel: $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.kernel.guest $(if $(ARGS),--pytest="$(ARGS)")
+
+# Needs the virtual machine too.
+bench-kernel: $(VENV)/.installed-dev
+	@$(BIN)/python -m tests.kernel.guest -- python3 -m tests.kernel.latency $(ARGS)
 
 bench: $(VENV)/.installed-bench
 	@$(BIN)/python -m bench $(BENCH_FLAGS) $(ARGS)

@@ -26,6 +26,8 @@ from binderkit.ability.contracts import (
 )
 from binderkit.dbinder import wire
 from binderkit.dbinder.peer_abilities import IPeerAbilities
+from binderkit.driver.kernel import meeting
+from binderkit.driver.kernel import protocol as kernel
 from binderkit.driver.unix import frame
 from binderkit.interface import codes
 from binderkit.ipc import invocation, proxy
@@ -51,6 +53,7 @@ DOCUMENTS = (
     "docs/differences.md",
     "docs/idl.md",
     "docs/interfaces.md",
+    "docs/kernel.md",
     "docs/services.md",
     "docs/testing.md",
 )
@@ -59,6 +62,7 @@ GUIDES = (
     pytest.param("docs/devices.md", marks=pytest.mark.slow),
     "docs/idl.md",
     "docs/interfaces.md",
+    "docs/kernel.md",
     "docs/services.md",
 )
 """Documents whose blocks a reader can type in; docs/testing.md has a test of its own."""
@@ -108,6 +112,7 @@ def test_links_lead_somewhere(document: str) -> None:
         (19, 1, bulk_port._HELLO.size),
         (19, 2, lane._REQUEST.size),
         (20, 1, session_frames.HEADER_SIZE),
+        (23, 1, kernel.TRAILER_SIZE),
     ],
 )
 def test_byte_tables_have_no_gap_and_the_size_of_the_struct(number: int, which: int, size: int) -> None:
@@ -190,6 +195,17 @@ def test_control_messages_have_the_numbers_of_the_table() -> None:
         ("good for one device, for 60 s", limits.BULK_KEPT == 60),
         ("Up to 2 idle streams of a device are kept for 30 s", (limits.BULK_IDLE_STREAMS, limits.BULK_IDLE) == (2, 30)),
         ("u32 size (at most 64 KiB), a kind byte", limits.MAX_PAIRING_FRAME == 64 * limits.KIB),
+        ("| 0x01000000 |", kernel.TF_OURS == 0x01000000),
+        ("| 0x02000000 |", kernel.TF_TRAILER == 0x02000000),
+        ("| 0x04000000 |", kernel.TF_SHARED_BODY == 0x04000000),
+        ("0x10000 an object of this package", kernel.NODE_OURS == 0x10000),
+        ("0x20000 one that stands", kernel.NODE_FOREIGN == 0x20000),
+        ("cookie 0x626C6F62", kernel.BLOB_COOKIE == 0x626C6F62),
+        ("| 0x5F4F574E |", kernel.OWNER_TRANSACTION == 0x5F4F574E),
+        ("| 0x5F43414E |", kernel.CANCEL_TRANSACTION == 0x5F43414E),
+        ("| 0x5F4F4652 |", kernel.OFFER_TRANSACTION == 0x5F4F4652),
+        ("| 0x5F544B45 |", kernel.TAKE_TRANSACTION == 0x5F544B45),
+        ("at most 64 of one process wait", meeting.MAX_OFFERED == 64),
         ("in pieces of 200 bytes, at most 512", limits.MAX_CAPABILITY_DATA == 512),
     ],
 )

@@ -19,6 +19,7 @@ from typing import Any
 
 import binderkit as bk
 from binderkit.ipc.driver import current_driver
+from binderkit.ipc.remote import ForeignObject
 from tests.contract.messages import open_descriptors, put, tell, transact
 
 PATIENCE = 30.0
@@ -69,6 +70,7 @@ class Code(IntEnum):
     CALL = auto()
     MOURN = auto()
     MOURNED = auto()
+    TURNED = auto()
 
 
 class CustomError(Exception):
@@ -146,6 +148,11 @@ class Service(bk.RemoteObject):
         """Bytes -> the same bytes."""
         reply.write_array_buffer(data.read_array_buffer(bk.TypeCode.UINT8_ARRAY), bk.TypeCode.UINT8_ARRAY)
 
+    def turned(self, data: bk.MessageSequence, reply: bk.MessageSequence) -> None:
+        """Bytes, object -> the object, the bytes."""
+        body = data.read_array_buffer(bk.TypeCode.UINT8_ARRAY)
+        put(reply, data.read_remote_object(), bytes(body))
+
     def raw(self, data: bk.MessageSequence, reply: bk.MessageSequence) -> None:
         """Size, raw data -> the same raw data."""
         size = data.read_long()
@@ -214,7 +221,7 @@ class Service(bk.RemoteObject):
         reply.write_remote_object_array(data.read_remote_object_array()[::-1])
 
     def make(self, data: bk.MessageSequence, reply: bk.MessageSequence) -> None:
-        """Kind -> a new object that nobody holds here: "service", "async", "bare" or "tracebacks"."""
+        """Kind -> a new object that nobody holds here: one of MAKERS."""
         made = MAKERS[data.read_string()](self._driver, self._pid)
         self._made.append(weakref.ref(made))
         reply.write_remote_object(made)
@@ -461,6 +468,21 @@ class AsyncService(bk.RemoteObject):
             self._waiting -= 1
 
 
+class Foreign(ForeignObject):
+    """Stands for an object of another device; ECHO."""
+
+    def on_remote_message_request(
+        self, code: int, data: bk.MessageSequence, reply: bk.MessageSequence, option: bk.MessageOption
+    ) -> bool:
+        """Send bytes back."""
+        reply.write_array_buffer(data.read_array_buffer(bk.TypeCode.UINT8_ARRAY), bk.TypeCode.UINT8_ARRAY)
+        return True
+
+    def on_reserved(self, code: int, data: bk.MessageSequence, reply: bk.MessageSequence) -> bool:
+        """Answer nothing."""
+        return True
+
+
 class Talkative(bk.RemoteObject):
     """Sends its tracebacks to callers."""
 
@@ -486,6 +508,7 @@ MAKERS: dict[str, Callable[[Any, int], bk.RemoteObject]] = {
     "service": Service,
     "async": AsyncService,
     "bare": lambda driver, pid: bk.RemoteObject("bare"),
+    "foreign": lambda driver, pid: Foreign("foreign"),
     "tracebacks": lambda driver, pid: Talkative("talkative"),
 }
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 import binderkit as bk
 from binderkit import limits
-from tests.contract.messages import Call, body, message
+from tests.contract.messages import Call, body, message, transact
 from tests.contract.service import KINDS, Code
 from tests.contract.world import World
 
@@ -122,3 +125,25 @@ def test_a_received_sequence_can_be_sent_on(world: World) -> None:
     target.send_request(Code.ECHO, message(b"round"), first)
     target.send_request(Code.ECHO, first, second)
     assert body(second) == b"round"
+
+
+def test_many_large_calls_at_once(world: World) -> None:
+    """More at once than the mapping of a binder device holds."""
+    target = world.one().root
+    with ThreadPoolExecutor(12) as pool:
+        bodies = [random.randbytes(150_000) for _ in range(24)]
+        replies = pool.map(lambda sent: body(transact(target, Code.ECHO, sent)), bodies)
+        assert list(replies) == bodies
+
+
+def test_large_calls_with_objects_at_once(world: World) -> None:
+    target = world.one().root
+    mine = world.make_service()
+
+    def ask(number: int) -> bool:
+        with message(bytes([number]) * 150_000, mine) as data, bk.MessageSequence() as reply:
+            target.send_request(Code.TURNED, data, reply)
+            return reply.read_remote_object() is mine and body(reply) == bytes([number]) * 150_000
+
+    with ThreadPoolExecutor(12) as pool:
+        assert all(pool.map(ask, range(24)))

@@ -15,12 +15,12 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
 import binderkit as bk
 from binderkit.driver.kernel.node import KernelNode
-from binderkit.ipc.driver import set_driver
-from binderkit.process import binder_device, shutdown
+from binderkit.ipc.driver import current_driver, set_driver
+from binderkit.process import binder_device
 
 SIZES = (16, 4096, 64 * 1024)
 ROUNDS = 5
@@ -79,25 +79,23 @@ def _received(sock: socket.socket) -> bytes:
 
 @contextmanager
 def package(driver: str) -> Iterator[Echo]:
-    """A child process with an echo service, over one of the drivers."""
+    """A child process with an echo service, over one of the drivers, which this process uses from here on."""
+    set_driver(None)
     if driver == "kernel":
         node = KernelNode(binder_device())
         node.become_context(bk.RemoteObject("binderkit.tests.IContext"))
         set_driver(node)
-    try:
-        with bk.spawn("tests.kernel.latency:make") as child:
-            root = child.root
-            kind = bk.TypeCode.UINT8_ARRAY
+    kind = bk.TypeCode.UINT8_ARRAY
+    with closing(current_driver()), bk.spawn("tests.kernel.latency:make") as child:
+        root = child.root
 
-            def echo(body: bytes) -> object:
-                data, reply = bk.MessageSequence(), bk.MessageSequence()
-                data.write_array_buffer(body, kind)
-                root.send_request(1, data, reply)
-                return reply.read_array_buffer(kind)
+        def echo(body: bytes) -> object:
+            data, reply = bk.MessageSequence(), bk.MessageSequence()
+            data.write_array_buffer(body, kind)
+            root.send_request(1, data, reply)
+            return reply.read_array_buffer(kind)
 
-            yield echo
-    finally:
-        shutdown()
+        yield echo
 
 
 def measure(echoes: dict[str, Echo], size: int, calls: int) -> dict[str, float]:
@@ -125,12 +123,9 @@ def main(arguments: list[str] | None = None) -> int:
     worst = 0.0
     for size in SIZES:
         with ExitStack() as stack:
-            # The unix driver of this process is made after the fork of the bare echo, and closed before the next.
-            echoes = {"bare": stack.enter_context(bare())}
-            unix = stack.enter_context(package("unix"))
-            echoes["unix"] = unix
-            set_driver(None)
-            echoes["kernel"] = stack.enter_context(package("kernel"))
+            echoes = {"bare": stack.enter_context(bare())}  # first: it forks
+            for driver in ("unix", "kernel"):
+                echoes[driver] = stack.enter_context(package(driver))
             took = measure(echoes, size, chosen.calls)
         ratio = took["kernel"] / took["unix"]
         worst = max(worst, ratio) if size == SIZES[0] else worst

@@ -213,32 +213,48 @@ def _exchange(
     if counts:
         node.loopers.enter()
     try:
-        if deadline is not None:
-            channel.flush()
-        while True:
-            if deadline is not None and not node.device.wait(deadline - time.monotonic()):
-                answer = _leave(node, channel)
-                if answer is None:
-                    raise _timed_out()
-            else:
-                answer = node.read(channel)
-            word, transaction = answer
-            if word == p.BR_REPLY:
-                return _load(node, channel, transaction, reply)
-            if word == p.BR_TRANSACTION:
-                node.serve(channel, transaction)
-                if deadline is not None:
-                    channel.flush()
-            elif word and word != p.BR_TRANSACTION_COMPLETE:
-                raise _failure(target, word, oneway=False)
-    except (KeyboardInterrupt, SystemExit):
-        # The reply must never meet this thread's next call. Whoever waits for this thread is told that it left.
+        word, transaction = _answer(node, channel) if deadline is None else _answer_within(node, channel, deadline)
+    except BaseException:
+        # An interrupt, mostly. The reply must never meet this thread's next call.
         _leave(node, channel)
         raise
     finally:
         channel.waits_for = outer
         if counts:
             node.loopers.leave()
+    if word == p.BR_REPLY:
+        return _load(node, channel, transaction, reply)
+    raise _failure(target, word, oneway=False)
+
+
+def _answer(node: KernelNode, channel: Channel) -> tuple[int, Any]:
+    """Return what ends the call of this thread; serve the calls that come back until then."""
+    while True:
+        word, transaction = node.read(channel)
+        if word == p.BR_TRANSACTION:
+            node.serve(channel, transaction)
+        elif word and word != p.BR_TRANSACTION_COMPLETE:
+            return word, transaction
+
+
+def _answer_within(node: KernelNode, channel: Channel, deadline: float) -> tuple[int, Any]:
+    """Do the same until ``deadline``.
+
+    Raises:
+        CallTimeoutError: nothing came; this thread waits for nothing any more.
+    """
+    while True:
+        channel.flush()  # the device says that there is something to read only after it has what we write
+        if node.device.wait(deadline - time.monotonic()):
+            word, transaction = node.read(channel)
+        else:
+            word, transaction = _last_word(node, channel)
+            if not word:
+                raise _timed_out()
+        if word == p.BR_TRANSACTION:
+            node.serve(channel, transaction)
+        elif word and word != p.BR_TRANSACTION_COMPLETE:
+            return word, transaction
 
 
 def _write(channel: Channel, target: Target, code: int, flags: int, placed: objects.Placed) -> None:
@@ -271,22 +287,26 @@ def _told(body: bytes) -> TransactionError:
     return error_from_status(status, told.read_string(), told.read_string(), told.read_string())
 
 
-def _leave(node: KernelNode, channel: Channel) -> tuple[int, Any] | None:
-    """The time of a call is over: leave the device as this thread, so that the late reply is dropped by the kernel.
+def _last_word(node: KernelNode, channel: Channel) -> tuple[int, Any]:
+    """The time of a call is over: return what came at the very last moment, 0 if nothing did."""
+    if not channel.sent:
+        return 0, None
+    # References the kernel takes to our objects are announced to this thread and would be lost with it.
+    # The next read returns with them, although nothing else comes.
+    node.device.wake_all()
+    word, transaction = node.read(channel)
+    return (0, None) if word == p.BR_TRANSACTION_COMPLETE else (word, transaction)
 
-    Returns:
-        What came at the very last moment, None if nothing did.
+
+def _leave(node: KernelNode, channel: Channel) -> None:
+    """Leave the device as this thread: the kernel drops the reply that is on its way, with all it carries.
+
+    Whoever waits for an answer of this thread is told that it left.
     """
-    if channel.sent:
-        # References the kernel takes to our objects are announced to this thread and would be lost with it.
-        # The next read returns with them, although nothing else comes.
-        node.device.wake_all()
-        word, transaction = node.read(channel)
-        if word and word != p.BR_TRANSACTION_COMPLETE:
-            return word, transaction
-    node.device.exit_thread()
+    if not node.device.closed:
+        channel.flush()
+        node.device.exit_thread()
     node.settle(channel)
-    return None
 
 
 def _timed_out() -> CallTimeoutError:
