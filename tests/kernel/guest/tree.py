@@ -29,7 +29,7 @@ NOT_PACKED = shutil.ignore_patterns("__pycache__", "*.pyc")
 PLACE = "/binderkit"
 """Where the source tree is in the guest, and the folder that the command starts in."""
 SITE = "/site"
-PACKAGES = ("pytest", "pytest-timeout", "hypothesis", "coverage")
+PACKAGES = ("pytest", "pytest-timeout", "hypothesis", "coverage", "msgspec")
 """What the tests need; with what these need. One that this interpreter has not is left out."""
 INIT = Path(__file__).with_name("init.sh")
 
