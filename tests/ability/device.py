@@ -19,6 +19,7 @@ from binderkit import process
 from binderkit.ability.codes import ABILITY_MANAGER_ID, SCHEDULER_ID
 from binderkit.ability.manifest import BundleDirectory
 from binderkit.ability.service import AbilityManagerService
+from binderkit.driver.runtime import runtime_dir
 from binderkit.driver.unix import rendezvous
 from binderkit.driver.unix.ending import Ending
 from binderkit.ipc.invocation import PERMISSION
@@ -36,7 +37,7 @@ WAIT = 20.0
 
 def run(ready_fd: int, unit: float, softbus: int) -> None:
     """Be the device until SIGTERM."""
-    directory = rendezvous.runtime_dir()
+    directory = runtime_dir()
     tokens = TokenRegistry(directory)
     if softbus:
         tokens.issue(softbus, name="softbus", permissions=[PERMISSION])
@@ -70,7 +71,7 @@ def device_process(unit: float = 1.0, *, softbus: int = 0) -> Iterator[subproces
     ready, done = os.pipe()
     with open(ready, "rb") as listening:
         command = [sys.executable, "-m", "tests.ability.device", str(done), str(unit), str(softbus)]
-        log = open(rendezvous.runtime_dir() / "device.log", "ab")
+        log = open(runtime_dir() / "device.log", "ab")
         with log:
             running = subprocess.Popen(command, pass_fds=[done], stderr=log)
         os.close(done)

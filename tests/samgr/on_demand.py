@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from binderkit import process
+from binderkit.driver.runtime import runtime_dir
 from binderkit.driver.unix import rendezvous
 from binderkit.driver.unix.ending import Ending
 from binderkit.samgr.profile_dir import ProfileDirectory
@@ -69,7 +70,7 @@ def main(ready: int, start_timeout: float, references_interval: float) -> None:
 
 
 def _be(ending: Ending, ready: int, start_timeout: float, references_interval: float) -> None:
-    directory = rendezvous.runtime_dir()
+    directory = runtime_dir()
     profiles = ProfileDirectory(directory / "profiles").load()
     managers: list[SystemAbilityManager] = []
     supervisor = Supervisor(

@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from binderkit.driver.unix.rendezvous import runtime_dir
+from binderkit.driver.runtime import runtime_dir
 from binderkit.errors import ParamValueError
 from binderkit.samgr import logs as files
 

@@ -44,7 +44,7 @@ def device_folder(variable: str, folder: str) -> Path:
     named = os.environ.get(variable)
     if named:
         return Path(named)
-    from binderkit.driver.unix.rendezvous import runtime_dir
+    from binderkit.driver.runtime import runtime_dir
 
     return runtime_dir() / folder
 

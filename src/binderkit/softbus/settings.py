@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
-from binderkit.driver.unix.rendezvous import default_runtime_dir, runtime_dir
+from binderkit.driver.runtime import default_runtime_dir, runtime_dir
 from binderkit.errors import ParamValueError
 from binderkit.softbus.zenoh_config import DEFAULT_GROUP
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -62,9 +63,9 @@ def stopped(pid: int) -> bool:
 
 
 def test_accept_without_descriptors_neither_spins_nor_floods_the_log(
-    victim: Victim, runtime_dir: os.PathLike[str], caplog: pytest.LogCaptureFixture
+    victim: Victim, runtime_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = rendezvous.runtime_dir() / "test.sock"
+    path = runtime_dir / "test.sock"
     victim.node.listen(path, rendezvous.same_user)
     guest = Node(title="guest")
     try:

@@ -1,4 +1,4 @@
-"""The runtime directory: one SAMgr per directory, strangers stay outside, leftovers do no harm."""
+"""SAMgr of a runtime directory: one SAMgr per directory, strangers stay outside, leftovers do no harm."""
 
 from __future__ import annotations
 
@@ -95,21 +95,6 @@ def test_a_stale_socket_file_is_replaced(runtime_dir: Path) -> None:
     end()
     node.close()
     client.close()
-
-
-def test_nobody_starts_one_when_that_is_switched_off(runtime_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(rendezvous.NO_AUTOSTART, "1")
-    client = Node(title="client", find_context=rendezvous.find_context)
-    with pytest.raises(NoServiceManagerError, match="unset BINDERKIT_NO_AUTOSTART"):
-        client.context_object(start=True)
-    client.close()
-
-
-@pytest.mark.parametrize("mode", [0o755, 0o711, 0o770])
-def test_a_directory_others_may_enter_is_not_used(runtime_dir: Path, mode: int) -> None:
-    runtime_dir.chmod(mode)
-    with pytest.raises(RefusedError, match="others may enter"):
-        rendezvous.runtime_dir()
 
 
 def as_stranger(action: Callable[[], str]) -> str:

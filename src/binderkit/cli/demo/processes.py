@@ -23,7 +23,8 @@ from typing import Self
 
 from binderkit import process
 from binderkit.cli.demo.report import check
-from binderkit.driver.unix.rendezvous import NO_AUTOSTART, RUNTIME_DIR
+from binderkit.driver.autostart import NO_AUTOSTART
+from binderkit.driver.runtime import RUNTIME_DIR
 
 END_WAIT = 5.0
 """Seconds a process may take to end when asked to."""
