@@ -77,6 +77,10 @@ def _answer(
     code = transaction[2]
     if own is None:
         return Failure(ERR_UNKNOWN_TRANSACTION, "binderkit.errors.InvalidObjectError", "no such object", "")
+    if own.number == 0 and node.admission is not None:
+        refusal = node.admission(Caller(transaction[4], transaction[5], -1))
+        if refusal is not None:
+            raise RefusedError(refusal)
     body, received, trailer = accepted
     data = MessageSequence()
     data._load(body, received)
@@ -146,6 +150,11 @@ def _serve_oneway(node: KernelNode, channel: Channel, transaction: Any) -> None:
     if own is None:
         _log.debug("a one-way call to object %d, which is gone", transaction[0])
         return
+    if own.number == 0 and node.admission is not None:
+        refusal = node.admission(Caller(transaction[4], transaction[5], -1))
+        if refusal is not None:
+            _log.debug("a one-way call to the context manager is dropped: %s", refusal)
+            return
     data = MessageSequence()
     data._load(body, received)
     if code == p.CANCEL_TRANSACTION:
