@@ -56,6 +56,20 @@ def _make_default() -> Driver:
     return KernelNode(device)
 
 
+def driver_variables() -> dict[str, str]:
+    """Return the environment variables that make a process use the driver that this one uses.
+
+    A process that has no driver yet passes on what its own environment says.
+    """
+    driver = peek_driver()
+    if driver is None:
+        return {name: os.environ[name] for name in ("BINDERKIT_DRIVER", "BINDERKIT_DEVICE") if name in os.environ}
+    if driver.name == "kernel":
+        device: Any = driver
+        return {"BINDERKIT_DRIVER": "kernel", "BINDERKIT_DEVICE": os.path.abspath(device.device.path)}
+    return {"BINDERKIT_DRIVER": "unix"}
+
+
 def binder_device() -> str:
     """Return the path of the binder device: BINDERKIT_DEVICE, else binderfs if it is mounted, else /dev/binder."""
     named = os.environ.get("BINDERKIT_DEVICE")

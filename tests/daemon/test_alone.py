@@ -11,10 +11,14 @@ import pytest
 
 from binderkit import samgr
 from binderkit.daemon import alone
-from binderkit.driver.unix import rendezvous
 from binderkit.errors import RefusedError
 from tests.samgr.on_demand import write_profile
 from tests.samgr.processes import WAIT, ask, samgr_process
+
+
+def nobody() -> bool:
+    """Say that no SAMgr answers."""
+    return False
 
 
 def test_a_second_daemon_leaves_the_services_of_the_first_alone(device: Path) -> None:
@@ -54,24 +58,34 @@ def test_the_next_one_waits_while_the_last_one_ends(device: Path) -> None:
     entered = threading.Event()
 
     def next_one() -> None:
-        with alone.alone(device):
+        with alone.alone(device, nobody):
             entered.set()
 
     waiting = threading.Thread(target=next_one)
-    with alone.alone(device):
+    with alone.alone(device, nobody):
         waiting.start()
         assert not entered.wait(0.1)
     assert entered.wait(WAIT)
     waiting.join()
 
 
+def test_it_is_refused_at_once_by_one_that_listens(device: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alone, "END_WAIT", 3600.0)
+    with (
+        alone.alone(device, nobody),
+        pytest.raises(RefusedError, match="a SAMgr runs in"),
+        alone.alone(device, lambda: True),
+    ):
+        pass
+
+
 def test_it_is_refused_after_long(device: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alone, "END_WAIT", 0.05)
     with (
-        alone.alone(device),
+        alone.alone(device, nobody),
         pytest.raises(RefusedError, match="a SAMgr runs in"),
-        alone.alone(device),
+        alone.alone(device, nobody),
     ):
         pass
-    with alone.alone(device):
-        assert rendezvous.connect(device) is None
+    with alone.alone(device, nobody):
+        pass

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from binderkit.errors import ServiceError
+from binderkit.process import driver_variables
 from binderkit.samgr import launch
 from binderkit.samgr.launch import Account, Order, account_of, clean_environment
 from binderkit.samgr.profile import ResourceLimits
@@ -71,6 +72,7 @@ def test_nothing_but_what_is_listed_reaches_a_service(tmp_path: Path, monkeypatc
         "USER": user.pw_name,
         "LOGNAME": user.pw_name,
         "MINE": "1",
+        **driver_variables(),
     }
     other = clean_environment(tmp_path, {}, Account(7, 8, (), "/home/other", "other"))
     assert (other["HOME"], other["USER"], other["LANG"]) == ("/home/other", "other", "C.UTF-8")

@@ -1,7 +1,8 @@
 """``python -m binderkit.daemon``: run a device: SAMgr and all that starts and watches services.
 
-Owns: the process of the daemon from its start to its end. It ends on SIGTERM, SIGINT, or when its socket is taken
-away, so that the end of a temporary runtime directory is the end of its daemon; the services it started end with it.
+Owns: the process of the daemon from its start to its end. It ends on SIGTERM, SIGINT, or when its place is taken away
+(the socket, or on a binder device the runtime directory), so that the end of a temporary runtime directory is the end
+of its daemon; the services it started end with it.
 If it is killed they go on, and the next daemon of the directory takes them over. On SIGHUP it reads the profile
 directory again.
 """
@@ -13,27 +14,28 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from binderkit import process
 from binderkit.daemon.alone import alone
 from binderkit.daemon.device import Device
-from binderkit.driver.unix import rendezvous
+from binderkit.daemon.place import Place, place_of
+from binderkit.driver.runtime import runtime_dir
 from binderkit.driver.unix.activation import notify
 from binderkit.driver.unix.ending import Ending
 from binderkit.errors import IpcError
+from binderkit.ipc.driver import current_driver
 from binderkit.samgr.policy import FILE_NAME, Policy
 
 _log = logging.getLogger("binderkit.daemon")
 _END_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _LOOK_INTERVAL: Final = 2.0
-"""Seconds between two looks whether the socket is still there."""
+"""Seconds between two looks whether the daemon can still be found."""
 
 
 def run(policy_file: Path | None = None, ready_fd: int | None = None) -> None:
-    """Be the device's daemon until a signal ends it or its socket is gone.
+    """Be the device's daemon until a signal ends it or its place is gone.
 
     Args:
         policy_file: who may do what; default: policy.toml in the runtime directory if it is there.
@@ -43,36 +45,42 @@ def run(policy_file: Path | None = None, ready_fd: int | None = None) -> None:
         RefusedError: a daemon runs in this directory already, or the directory is unsafe (303).
         ServiceError: the policy file, or the file of permissions, cannot be used (1001).
     """
-    directory = rendezvous.runtime_dir()
+    directory = runtime_dir()
     policy = _policy(policy_file, directory)
-    # Handlers and not sigwait: blocked signals would be inherited by whatever this process starts.
-    with alone(directory), Ending(_END_SIGNALS) as ending:
-        device = Device(directory, policy)
-        ending.on(signal.SIGHUP, device.profiles.on_hangup)
-        leave = True  # what runs in this directory is not ours to end before we are its SAMgr
-        try:
-            device.prepare()
-            end = rendezvous.serve_context(process.local_node(), device.manager, admission=policy.admission)
-            leave = False
-            _serve(device, directory, ending, ready_fd, end)
-        finally:
-            device.close(leave=leave)
-            process.shutdown()
+    place = place_of(current_driver(), directory)
+    try:
+        # Handlers and not sigwait: blocked signals would be inherited by whatever this process starts.
+        with alone(directory, place.taken), Ending(_END_SIGNALS) as ending:
+            _run(directory, policy, place, ending, ready_fd)
+    finally:
+        process.shutdown()
     _log.info("the daemon ended")
 
 
-def _serve(device: Device, directory: Path, ending: Ending, ready_fd: int | None, end: Callable[[], None]) -> None:
+def _run(directory: Path, policy: Policy, place: Place, ending: Ending, ready_fd: int | None) -> None:
+    device = Device(directory, policy)
+    ending.on(signal.SIGHUP, device.profiles.on_hangup)
+    leave = True  # what runs in this directory is not ours to end before we are its SAMgr
     try:
-        path = directory / rendezvous.SOCKET
-        ours = os.stat(path)  # before anybody is told that we listen, and may remove it
-        device.start()
-        if ready_fd is not None:
-            _tell_ready(ready_fd)
-        notify("READY=1")
-        _log.info("the daemon listens in %s (pid %d)", directory, os.getpid())
-        _wait(ending, path, ours)
+        device.prepare()
+        end = place.take(device.manager, policy.admission)
+        leave = False
+        try:
+            _serve(device, place, ending, ready_fd)
+        finally:
+            end()
     finally:
-        end()
+        device.close(leave=leave)
+        process.shutdown()
+
+
+def _serve(device: Device, place: Place, ending: Ending, ready_fd: int | None) -> None:
+    device.start()
+    if ready_fd is not None:
+        _tell_ready(ready_fd)
+    notify("READY=1")
+    _log.info("the daemon listens in %s (pid %d)", place.title, os.getpid())
+    _wait(ending, place)
 
 
 def _tell_ready(fd: int) -> None:
@@ -92,15 +100,11 @@ def _policy(policy_file: Path | None, directory: Path) -> Policy:
     return Policy.load(path) if path.exists() else Policy()
 
 
-def _wait(ending: Ending, path: Path, ours: os.stat_result) -> None:
+def _wait(ending: Ending, place: Place) -> None:
     while not ending.wait(_LOOK_INTERVAL):
-        try:
-            now = os.stat(path)
-        except FileNotFoundError:
-            _log.warning("%s was removed, nobody can find this daemon any more; it ends", path)
-            return
-        if (now.st_dev, now.st_ino) != (ours.st_dev, ours.st_ino):
-            _log.warning("%s belongs to somebody else now; this daemon ends", path)
+        why = place.lost()
+        if why is not None:
+            _log.warning("%s; this daemon ends", why)
             return
 
 

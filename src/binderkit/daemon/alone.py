@@ -13,12 +13,11 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from binderkit.driver.unix import rendezvous
 from binderkit.errors import RefusedError
 
 LOCK: Final = "daemon.lock"
@@ -28,21 +27,25 @@ _PAUSE: Final = 0.02
 
 
 @contextmanager
-def alone(directory: Path) -> Iterator[None]:
+def alone(directory: Path, listens: Callable[[], bool]) -> Iterator[None]:
     """Be the only daemon of a runtime directory inside the block.
+
+    Args:
+        directory: the runtime directory.
+        listens: whether its SAMgr answers.
 
     Raises:
         RefusedError: another one runs (303).
     """
     lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        _take(lock, directory)
+        _take(lock, directory, listens)
         yield
     finally:
         os.close(lock)
 
 
-def _take(lock: int, directory: Path) -> None:
+def _take(lock: int, directory: Path, listens: Callable[[], bool]) -> None:
     until, rest = time.monotonic() + END_WAIT, threading.Event()
     while True:
         try:
@@ -50,14 +53,6 @@ def _take(lock: int, directory: Path) -> None:
             return
         except BlockingIOError:
             # It listens: then it is to stay. Else it begins, or ends.
-            if _listens(directory) or time.monotonic() > until:
+            if listens() or time.monotonic() > until:
                 raise RefusedError(f"a SAMgr runs in {directory} already") from None
         rest.wait(_PAUSE)
-
-
-def _listens(directory: Path) -> bool:
-    sock = rendezvous.connect(directory)
-    if sock is None:
-        return False
-    sock.close()
-    return True

@@ -25,6 +25,7 @@ from typing import Final, NamedTuple, Protocol
 
 from binderkit.driver.unix.pidfds import wait_readable
 from binderkit.errors import ServiceError
+from binderkit.process import driver_variables
 
 START_WAIT: Final = 10.0
 """Seconds until the program must have replaced the preparing script; it takes about 0.02."""
@@ -34,6 +35,8 @@ _KEPT: Final = re.compile(r"PATH|LANG|LC_[A-Z]+|TZ|BINDERKIT_[A-Z0-9_]+|PYTHON[A
 """Variables a service gets from SAMgr's own environment."""
 _NOT_KEPT: Final = frozenset({"PYTHONSTARTUP", "PYTHONINSPECT"})
 """Those of them that are for people at a terminal."""
+_OURS: Final = frozenset({"BINDERKIT_RUNTIME_DIR", "BINDERKIT_DRIVER", "BINDERKIT_DEVICE"})
+"""Variables that lead a service to its device: only SAMgr knows what they must say."""
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HIGH: Final = 64
 """Descriptors that are handed over are first moved above this, out of the way of 0 … 4."""
@@ -122,8 +125,8 @@ def clean_environment(directory: Path, extra: Mapping[str, str], account: Accoun
             raise ServiceError(f"environment: {name!r} is no name of a variable; use letters, digits and _")
         if not isinstance(value, str) or "\0" in value:
             raise ServiceError(f"environment: the value of {name} must be a text without zero bytes")
-        if name == "BINDERKIT_RUNTIME_DIR":
-            raise ServiceError("environment: BINDERKIT_RUNTIME_DIR is set by SAMgr; take it out of the profile")
+        if name in _OURS:
+            raise ServiceError(f"environment: {name} is set by SAMgr; take it out of the profile")
     kept = {name: value for name, value in os.environ.items() if _KEPT.fullmatch(name) and name not in _NOT_KEPT}
     if "PYTHONPATH" in kept:
         # The service starts in another directory than we did.
@@ -141,6 +144,7 @@ def clean_environment(directory: Path, extra: Mapping[str, str], account: Accoun
         "LOGNAME": user,
         **extra,
         "BINDERKIT_RUNTIME_DIR": str(directory.absolute()),
+        **driver_variables(),
     }
 
 

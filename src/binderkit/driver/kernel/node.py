@@ -18,6 +18,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
+from binderkit.driver.autostart import find_or_start
 from binderkit.driver.kernel import protocol as p
 from binderkit.driver.kernel.device import Channel, Device
 from binderkit.driver.kernel.meeting import Offers
@@ -28,11 +29,14 @@ from binderkit.driver.kernel.serve import serve
 from binderkit.driver.kernel.target import Target
 from binderkit.driver.kernel.threads import Loopers
 from binderkit.driver.pool import Pool
-from binderkit.errors import DeadObjectError, NoServiceManagerError, ProtocolError, RefusedError
-from binderkit.ipc.context import CallContext
-from binderkit.ipc.proxy import RemoteProxy
+from binderkit.driver.runtime import accessible_runtime_dir
+from binderkit.errors import CallTimeoutError, DeadObjectError, NoServiceManagerError, ProtocolError, RefusedError
+from binderkit.ipc.context import CallContext, Caller
+from binderkit.ipc.option import MessageOption
+from binderkit.ipc.proxy import PING_TRANSACTION, RemoteProxy
 from binderkit.ipc.remote import RemoteObject
-from binderkit.limits import HARD_THREADS
+from binderkit.limits import HANDSHAKE_WAIT, HARD_THREADS
+from binderkit.parcel import MessageSequence
 
 _log = logging.getLogger("binderkit.driver")
 _nodes: weakref.WeakSet[KernelNode] = weakref.WeakSet()
@@ -73,6 +77,8 @@ class KernelNode:
         self.targets = Targets(self)
         self.offers: Offers | None = None
         """what processes leave for each other here, while this process is the context manager"""
+        self.admission: Callable[[Caller], str | None] | None = None
+        """says why a caller may not use the context manager, if this process is it"""
         self._local = _Local()
         self._context: RemoteProxy | None = None
         self._context_lock = threading.Lock()
@@ -93,33 +99,96 @@ class KernelNode:
     # --- Driver ----------------------------------------------------------------------------------
 
     def context_object(self, *, start: bool) -> RemoteProxy:
-        """Return the proxy of the device's context manager (see Driver.context_object).
+        """Return the proxy of the device's context manager (see Driver.context_object); a dead one is looked up anew.
 
         Raises:
-            NoServiceManagerError: there is none; nothing is started on a binder device.
+            NoServiceManagerError: there is none and none may be or could be started, it does not answer, or this
+                process is it.
+            RefusedError: it does not admit us, or the runtime directory, which a start needs, cannot be used.
         """
         self.device.check_usable()
+        if 0 in self.nodes.by_number:
+            raise NoServiceManagerError(
+                f"this process is the context manager of {self.device.path}; it cannot call itself"
+            )
         with self._context_lock:
             known = self._context
             if known is not None and not known.is_object_dead():
                 return known
-            channel = self.channel()
-            self.targets.replace_dead_root(channel)
-            proxy = self.targets.receive(channel, 0, 0)
-            try:
-                proxy.ping()
-            except DeadObjectError:
-                raise NoServiceManagerError(
-                    f"{self.device.path} has no context manager; start the daemon with BINDERKIT_DRIVER=kernel"
-                ) from None
-            self._context = proxy
-            return proxy
+            self._context = self._find_context(start)
+            return self._context
 
-    def become_context(self, stub: RemoteObject) -> None:
-        """Make ``stub`` the context manager of the device (see Driver.become_context)."""
+    def _find_context(self, start: bool) -> RemoteProxy:
+        found = self._look_for_context()
+        if found is not None:
+            return found
+        if not start:
+            raise NoServiceManagerError(
+                f"no SAMgr is the context manager of {self.device.path}; start one with 'binderkit samgr' and "
+                "BINDERKIT_DRIVER=kernel"
+            )
+        directory = accessible_runtime_dir()
+        return find_or_start(
+            self._look_for_context,
+            start=True,
+            where=f"{self.device.path}, whose files are in {directory}",
+            directory=directory,
+            variables={"BINDERKIT_DRIVER": "kernel", "BINDERKIT_DEVICE": os.path.abspath(self.device.path)},
+        )
+
+    def _look_for_context(self) -> RemoteProxy | None:
+        """Return the proxy of the context manager, None when the device has none."""
+        channel = self.channel()
+        if not self._context_answers():
+            self._bury_context(channel)
+            return None
+        self.targets.replace_dead_root(channel)
+        proxy = self.targets.receive(channel, 0, 0)
+        # Asked again: references to a manager that is gone, and notices of its death, are refused without a word.
+        if not self._context_answers():
+            self._bury_context(channel)
+            return None
+        return proxy
+
+    def _context_answers(self) -> bool:
+        """Whether handle 0 answers a ping.
+
+        Raises:
+            RefusedError: it answers that it does not admit us.
+            NoServiceManagerError: it does not answer at all.
+        """
+        anybody = Target(self, 0, 0, 0)  # not that of a manager we hold: handle 0 is whoever is there now
+        wait = MessageOption(timeout=HANDSHAKE_WAIT)
+        try:
+            anybody.transact(0, PING_TRANSACTION, MessageSequence(), MessageSequence(), wait)
+        except DeadObjectError:
+            self.device.check_usable()
+            return False
+        except CallTimeoutError:
+            raise NoServiceManagerError(
+                f"the context manager of {self.device.path} did not answer within {HANDSHAKE_WAIT:g} s; it is stopped "
+                "or overloaded"
+            ) from None
+        return True
+
+    def _bury_context(self, channel: Channel) -> None:
+        """No manager is there: whoever holds the one that was is told, if the kernel did not do so yet."""
+        for former in self.targets.all():
+            if former.handle == 0 and not former.is_dead:
+                self._died(former.cookie)
+        self.targets.replace_dead_root(channel)
+
+    def become_context(self, stub: RemoteObject, admission: Callable[[Caller], str | None] | None = None) -> None:
+        """Make ``stub`` the context manager of the device (see Driver.become_context).
+
+        Args:
+            admission: says why a caller may not use it at all, None if it may; asked for every request (its pid is 0
+                for a one-way call). Default: who can open the device may call.
+        """
         self.device.check_usable()
         if 0 in self.nodes.by_number:
             raise RefusedError(f"this process already offers {self.nodes.by_number[0].stub!r} as its root object")
+        self.admission = admission
         self.nodes.set_root(stub)
         try:
             self.device.become_manager()
