@@ -105,17 +105,17 @@ class MeetingPoint(RemoteObject):
 
 
 def offer(node: KernelNode, token: bytes, point: MeetingPoint) -> None:
-    """Offer ``point`` under ``token`` at the context manager.
+    """Offer ``point`` under ``token`` at the context manager, which is started if none runs.
 
     Raises:
-        NoServiceManagerError: the device has none.
+        NoServiceManagerError: the device has none, and none may be or could be started.
     """
     if node.offers is not None:
         node.offers.offer(token, point, os.getpid())
         return
     with _with_token(token) as data:
         data.write_remote_object(point)
-        _ask(node, p.OFFER_TRANSACTION, data)
+        _ask(node, p.OFFER_TRANSACTION, data, start=True)
 
 
 def meet(node: KernelNode, token: bytes, root: RemoteObject) -> RemoteProxy:
@@ -125,7 +125,7 @@ def meet(node: KernelNode, token: bytes, root: RemoteObject) -> RemoteProxy:
         NoServiceManagerError, InvalidObjectError, DeadObjectError: nobody is there any more.
     """
     with _with_token(token) as data:
-        point = _ask(node, p.TAKE_TRANSACTION, data).read_remote_object()
+        point = _ask(node, p.TAKE_TRANSACTION, data, start=False).read_remote_object()
     with MessageSequence() as data:
         data.write_remote_object(root)
         point.send_request(_MEET, data, MessageSequence())
@@ -140,9 +140,9 @@ def _with_token(token: bytes) -> MessageSequence:
     return data
 
 
-def _ask(node: KernelNode, code: int, data: MessageSequence) -> MessageSequence:
+def _ask(node: KernelNode, code: int, data: MessageSequence, *, start: bool) -> MessageSequence:
     reply = MessageSequence()
-    manager = node.context_object(start=False)
+    manager = node.context_object(start=start)
     try:
         manager._connection.transact(0, code, data, reply, None)
     except DeadObjectError:
