@@ -25,7 +25,7 @@ from binderkit.ability.contracts import IAbilityConnection, Refusal
 from binderkit.ability.options import ConnectOptions, FailureCode
 from binderkit.ability.serial import Serial
 from binderkit.errors import AbilityError, IpcError, ParamTypeError, ParamValueError, RefusedError
-from binderkit.ipc.context import calling_identity
+from binderkit.ipc.context import calling_identity, comes_from
 from binderkit.ipc.proxy import RemoteProxy
 from binderkit.ipc.remote import IRemoteObject
 
@@ -288,7 +288,7 @@ class _Entry(IAbilityConnection):
         """Raise RefusedError (303) unless the manager calls: nobody else may say what became of a connection."""
         remote = self.manager.as_object()
         caller = calling_identity()
-        if isinstance(remote, RemoteProxy) and remote.owner.pid != caller.pid:
+        if isinstance(remote, RemoteProxy) and not comes_from(caller, remote.owner):
             raise RefusedError(f"only {self.manager_name} (pid {remote.owner.pid}) calls this, not {caller!r}")
 
 

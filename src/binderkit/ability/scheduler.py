@@ -20,7 +20,7 @@ from binderkit.ability.contracts import IAbilityManager, IAbilityScheduler, Refu
 from binderkit.ability.extension import ServiceExtensionAbility, ServiceExtensionContext
 from binderkit.ability.want import ElementName, Want
 from binderkit.errors import IpcError, RefusedError, ServiceError
-from binderkit.ipc.context import calling_identity
+from binderkit.ipc.context import calling_identity, comes_from
 from binderkit.ipc.proxy import RemoteProxy
 from binderkit.ipc.remote import IRemoteBroker, IRemoteObject
 from binderkit.samgr.entries import load_entry
@@ -178,7 +178,7 @@ class AbilityScheduler(IAbilityScheduler):
 def check_manager(manager: IAbilityManager) -> None:
     """Raise RefusedError (303) unless the call that is handled comes from the ability manager's process."""
     remote, caller = manager.as_object(), calling_identity()
-    if isinstance(remote, RemoteProxy) and remote.owner.pid != caller.pid:
+    if isinstance(remote, RemoteProxy) and not comes_from(caller, remote.owner):
         raise RefusedError(f"only the ability manager (pid {remote.owner.pid}) may call this, not {caller!r}")
 
 

@@ -54,7 +54,7 @@ from binderkit.ability.serial import Serial
 from binderkit.ability.want import ElementName, Want
 from binderkit.errors import AbilityError, DeadObjectError, IpcError, ServiceError
 from binderkit.interface import aio, handler, within
-from binderkit.ipc.context import Caller, calling_identity
+from binderkit.ipc.context import Caller, known_caller
 from binderkit.ipc.driver import submit_to_driver
 from binderkit.ipc.proxy import DeathRecipient, RemoteProxy
 from binderkit.ipc.remote import IRemoteObject
@@ -130,7 +130,7 @@ class AbilityManagerService(IAbilityManager):
             Refusal: no such ability (16000001), no service (16000002), not exported (16000004), a permission is missing
                 (201), or too many connections (16000050).
         """
-        caller = calling_identity()
+        caller = known_caller()
         with _refusals():
             self._connect(self._client(caller), self._target(self._asking(caller), want), want, callback)
 
@@ -142,7 +142,7 @@ class AbilityManagerService(IAbilityManager):
                 ohos.permission.DISTRIBUTED_DATASYNC (201); else as connect_ability, for a caller that is of no
                 application and was granted nothing.
         """
-        caller = calling_identity()
+        caller = known_caller()
         with _refusals():
             self._check_scheduler(caller)
             target = self._target(visibility.of_device(device_id), want)
@@ -164,7 +164,7 @@ class AbilityManagerService(IAbilityManager):
         Raises:
             Refusal: it does not exist, is another caller's, or is not connected (16000050).
         """
-        client = self._client(calling_identity())
+        client = self._client(known_caller())
         with _refusals():
             self._apply(lambda now: self._records.disconnect(now, client, callback))
 
@@ -175,7 +175,7 @@ class AbilityManagerService(IAbilityManager):
         Raises:
             Refusal: as connect_ability; or its process ended or hung before on_create returned (16000050).
         """
-        caller = calling_identity()
+        caller = known_caller()
         started: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
 
         def start() -> None:
@@ -200,7 +200,7 @@ class AbilityManagerService(IAbilityManager):
             Refusal: as connect_ability.
         """
         with _refusals():
-            target = self._target(self._asking(calling_identity()), want)
+            target = self._target(self._asking(known_caller()), want)
             self._apply(lambda now: self._records.stop(now, target.element))
 
     def list_abilities(self) -> list[AbilityReport]:
@@ -226,7 +226,7 @@ class AbilityManagerService(IAbilityManager):
             Refusal: as connect_ability; or it does not run, or does not answer within 5 s (16000050).
         """
         with _refusals():
-            target = self._target(self._asking(calling_identity()), want)
+            target = self._target(self._asking(known_caller()), want)
             with self._lock:
                 known = self._records.find(target.element)
                 scheduler = None if known is None else self._schedulers.get(known.id)
@@ -245,7 +245,7 @@ class AbilityManagerService(IAbilityManager):
         Raises:
             Refusal: this process was not started here, or attached already (16000050).
         """
-        pid = calling_identity().pid
+        pid = known_caller().pid
         with self._start_lock:
             name = next((name for name, known in self._pids.items() if known == pid), None)
         if name is None:
@@ -278,7 +278,7 @@ class AbilityManagerService(IAbilityManager):
 
     def _is_of_caller(self, ability: int) -> bool:
         """Whether the record exists, and then in the calling process."""
-        pid = calling_identity().pid
+        pid = known_caller().pid
         with self._lock:
             name = self._records.process_of(ability)
             owner = None if name is None else self._pids.get(name)

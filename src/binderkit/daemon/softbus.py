@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from binderkit.ability.codes import SCHEDULER_ID
 from binderkit.errors import IpcError, RefusedError
 from binderkit.interface import proxy
-from binderkit.ipc.context import calling_identity
+from binderkit.ipc.context import calling_identity, comes_from
 from binderkit.ipc.driver import current_driver
 from binderkit.ipc.invocation import PERMISSION
 from binderkit.ipc.proxy import RemoteProxy
@@ -31,6 +31,7 @@ from binderkit.softbus.contracts import OFFLINE, ONLINE, DeviceDescription, IDev
 from binderkit.softbus.settings import STATE_VARIABLE, state_directory
 
 if TYPE_CHECKING:
+    from binderkit.ipc.context import Caller
     from binderkit.samgr.events.devices import DeviceEvents
 
 __all__ = ["DeviceReports", "softbus_profile"]
@@ -97,7 +98,7 @@ class DeviceReports(SystemAbilityListener):
             if not isinstance(remote, RemoteProxy):
                 return
             with self._lock:
-                watcher = self._watcher = _Watcher(self, remote.owner.pid)
+                watcher = self._watcher = _Watcher(self, remote.owner)
             proxy(ISoftBus, remote).watch(watcher)
         except IpcError as error:
             _log.warning("softbus does not say which devices are there: %s", error)
@@ -120,15 +121,17 @@ class DeviceReports(SystemAbilityListener):
 class _Watcher(IDeviceWatcher):
     """What one softbus process tells."""
 
-    def __init__(self, reports: DeviceReports, pid: int) -> None:
+    def __init__(self, reports: DeviceReports, softbus: Caller) -> None:
         self._reports = reports
-        self._pid = pid
+        self._softbus = softbus
 
     def device_changed(self, event: str, device: DeviceDescription) -> None:
         """A device came or went."""
         caller = calling_identity()
-        if caller.pid != self._pid:
+        if not comes_from(caller, self._softbus):
             # It waits for no answer, so that only the log shows it.
             _log.warning("%r, which is not softbus, reported that device %s is %s; refused", caller, device.udid, event)
-            raise RefusedError(f"only process {self._pid}, which has system ability {SOFTBUS_ID}, reports devices")
+            raise RefusedError(
+                f"only process {self._softbus.pid}, which has system ability {SOFTBUS_ID}, reports devices"
+            )
         self._reports.changed(self, event, device.udid)

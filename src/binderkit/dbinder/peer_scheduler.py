@@ -22,7 +22,7 @@ from binderkit.ability.contracts import IAbilityConnection, IAbilityManager, IPe
 from binderkit.ability.want import ElementName, Want
 from binderkit.dbinder.stub import RemoteStub
 from binderkit.errors import DeadObjectError, IpcError, RefusedError
-from binderkit.ipc.context import calling_identity
+from binderkit.ipc.context import calling_identity, comes_from
 from binderkit.ipc.proxy import DeathRecipient, RemoteProxy
 from binderkit.ipc.remote import IRemoteObject
 
@@ -197,7 +197,7 @@ class _Visit(IAbilityConnection):
 
     def _check_caller(self) -> None:
         remote, caller = self._manager.as_object(), calling_identity()
-        if isinstance(remote, RemoteProxy) and remote.owner.pid != caller.pid:
+        if isinstance(remote, RemoteProxy) and not comes_from(caller, remote.owner):
             raise RefusedError(f"only the ability manager (pid {remote.owner.pid}) calls this, not {caller!r}")
 
     # --- inside ----------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ from binderkit.ability.want import ElementName, Want
 from binderkit.dbinder.peer_scheduler import Managers, PeerScheduler, State, Watcher
 from binderkit.errors import CallTimeoutError, IpcError, RefusedError, ServiceError
 from binderkit.interface import proxy
-from binderkit.ipc.context import Caller, calling_identity
+from binderkit.ipc.context import Caller, calling_identity, known_caller
 from binderkit.ipc.proxy import RemoteProxy
 from binderkit.ipc.tokens import token_of
 from binderkit.samgr.access import verify_access_token
@@ -99,7 +99,7 @@ class DistributedScheduler(IDistributedScheduler):
             Refusal: the caller lacks the permission, or is of another device (201); no such device is online
                 (16000001); it has no scheduler, left, or does not answer, or there are too many connections (16000050).
         """
-        caller = calling_identity()
+        caller = known_caller()
         self._check_permission(caller, want)
         udid = self._resolved(want)
         link = self._added(caller, udid, want, callback)
@@ -123,7 +123,7 @@ class DistributedScheduler(IDistributedScheduler):
         Raises:
             Refusal: it does not exist, is another caller's, or is not connected (16000050).
         """
-        caller = calling_identity()
+        caller = known_caller()
         with self._lock:
             link = self._links.get(callback)
             if link is None or link.client != _client(caller):

@@ -16,14 +16,15 @@ from contextvars import ContextVar
 from itertools import count
 from typing import Any
 
-from binderkit.errors import CallCancelledError
+from binderkit.errors import CallCancelledError, RefusedError
 
 
 class Caller:
     """Identity of a calling process: what the kernel says, never what the peer claims.
 
     Attributes:
-        pid: process id, uid and gid as the kernel reported them.
+        pid: process id, uid and gid as the kernel reported them. The kernel's Binder names no process for a one-way
+            call: pid is 0 then; what depends on the process asks ``known_caller`` or ``comes_from``.
         token_id: access token; 0 until ipc/tokens.py asked SAMgr for it, and when there is none.
         token_known: whether SAMgr was asked.
         device_id: "" for this device.
@@ -168,6 +169,33 @@ def calling_identity() -> Caller:
     """Return the caller of the request being handled; this process itself outside a call."""
     context = current.get()
     return own_identity() if context is None else context.caller
+
+
+def known_caller() -> Caller:
+    """Return the same, for who decides or keeps something by the process that calls.
+
+    Raises:
+        RefusedError: the driver does not say which process it is: a one-way call over the kernel's Binder (303).
+    """
+    caller = calling_identity()
+    if not caller.pid:
+        raise RefusedError(
+            f"which process of uid {caller.uid} calls is not known: the kernel's Binder does not tell it for a one-way "
+            "call; make a call that waits for its answer"
+        )
+    return caller
+
+
+def comes_from(caller: Caller, owner: Caller) -> bool:
+    """Whether a call is one of the process that ``owner`` names, for objects that were given to that process alone.
+
+    Of a one-way call over the kernel's Binder only the user is known, and that it came by a reference to the object,
+    which nobody has to whom it was not given; so the user decides then.
+
+    Args:
+        caller: who calls. owner: whom the object is for, as ``RemoteProxy.owner`` of something of that process says.
+    """
+    return caller.pid == owner.pid if caller.pid else caller.uid == owner.uid
 
 
 def _seed() -> count[int]:

@@ -203,6 +203,8 @@ def _write_process(data: MessageSequence, caller: Caller) -> None:
 def _remembered(caller: Caller) -> int | None:
     if caller.token_known or caller.device_id:
         return caller.token_id
+    if not caller.pid:
+        return 0  # a one-way call over the kernel's Binder: nobody knows which process made it
     return _state.own_token if caller.pid == os.getpid() else None
 
 

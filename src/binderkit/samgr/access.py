@@ -8,6 +8,7 @@ The rule (reference 2.4, 3.4), for the caller of the call being handled, and out
 - A process without one was not started by SAMgr. It counts as native when it runs as root or as SAMgr's user (who could
   change the policy anyway) and has every permission; any other process without a token has none.
 - A caller of another device has none: its token is not vouched for here.
+- A one-way call over the kernel's Binder has none: the kernel does not tell which process makes it.
 - Where no SAMgr ever answered (a child of ``spawn`` on its own), root and the own user have every permission.
 - When SAMgr does not answer any more, nobody has any until it is back.
 
@@ -97,6 +98,7 @@ def check_permission(permission: str) -> None:
     """
     checked_permission(permission)
     caller = calling_identity()
+    _refuse_unknown(caller, permission)
     try:
         token = tokens.known_token_of(caller)
         if token and _is_remembered(token, permission):
@@ -112,6 +114,7 @@ async def check_permission_async(permission: str) -> None:
     """Do the same without blocking the event loop."""
     checked_permission(permission)
     caller = calling_identity()
+    _refuse_unknown(caller, permission)
     try:
         token = await tokens.known_token_of_async(caller)
         if token and _is_remembered(token, permission):
@@ -223,6 +226,14 @@ def _decide_without_manager(caller: Caller, permission: str, error: IpcError) ->
     raise PermissionDeniedError(
         f"whether {_who(caller)} has the permission {permission!r} cannot be told: {why}; try again when SAMgr answers"
     ) from error
+
+
+def _refuse_unknown(caller: Caller, permission: str) -> None:
+    if not caller.pid:
+        raise PermissionDeniedError(
+            f"which process of uid {caller.uid} calls is not known, so it cannot have the permission {permission!r}: "
+            "the kernel's Binder does not tell it for a one-way call; make the method one that is waited for"
+        )
 
 
 def _conclude(caller: Caller, token: int, permission: str, allowed: bool) -> None:

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Final
 
 from binderkit import limits
 from binderkit.errors import NoServiceManagerError, RefusedError, ServiceError
-from binderkit.ipc.context import calling_identity
+from binderkit.ipc.context import Caller, calling_identity
 from binderkit.ipc.driver import current_driver
+from binderkit.ipc.tokens import manager_uid
 from binderkit.samgr import client, codes, reconnect
 from binderkit.samgr.hosted import REFUSES, HostedAbility, HostedState, Manager
 from binderkit.samgr.local import ILocalAbilityManager
@@ -219,12 +220,17 @@ class AbilityHost(ILocalAbilityManager):
         return hosted
 
     def _check_caller(self) -> None:
-        pid = calling_identity().pid
-        if pid != os.getpid() and pid != self._manager_pid():
+        caller = calling_identity()
+        if not self._is_of_manager(caller):
             raise RefusedError(
-                f"process {pid} may not start, stop or count the users of abilities of {self.profile.process!r}; ask "
-                "SAMgr to load or unload them"
+                f"process {caller.pid} may not start, stop or count the users of abilities of "
+                f"{self.profile.process!r}; ask SAMgr to load or unload them"
             )
+
+    def _is_of_manager(self, caller: Caller) -> bool:
+        if caller.pid:
+            return caller.pid == os.getpid() or caller.pid == self._manager_pid()
+        return caller.uid == manager_uid()  # a one-way call of which the driver tells the user only
 
     def _give_up(self, text: str) -> None:
         """End the process: an import hangs, and nothing can stop it."""

@@ -25,9 +25,10 @@ class KnownAbilities:
         """Note an Added event; return whether Removed has to be told first.
 
         It has to when the ability was there under a former SAMgr: the object may be another one now. What the dead
-        SAMgr said last and only now arrives confirms nothing.
+        SAMgr said last and only now arrives confirms nothing; where the driver does not say who tells (0), it is
+        taken as the word of the SAMgr that lives.
         """
-        if manager_pid == self._lost_pid:
+        if manager_pid and manager_pid == self._lost_pid:
             again = ability in self._present
             self._present.add(ability)
             self._unconfirmed.add(ability)

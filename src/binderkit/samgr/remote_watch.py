@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from binderkit.errors import IpcError, ParamTypeError, RefusedError, ServiceError
 from binderkit.interface import proxy
-from binderkit.ipc.context import calling_identity
+from binderkit.ipc.context import calling_identity, comes_from
 from binderkit.ipc.driver import Driver, current_driver
 from binderkit.ipc.proxy import DeathRecipient, RemoteProxy
 from binderkit.samgr import client, remote
@@ -267,7 +267,7 @@ class _Ears(IAbilityWatcher, DeathRecipient):
     def ability_changed(self, device: str, ability: int, there: bool) -> None:
         """An ability came or went."""
         remote, caller = self.remote, calling_identity()
-        if isinstance(remote, RemoteProxy) and remote.owner.pid != caller.pid:
+        if isinstance(remote, RemoteProxy) and not comes_from(caller, remote.owner):
             raise RefusedError(f"only softbus (pid {remote.owner.pid}) tells of other devices, not {caller!r}")
         self._subscription.heard(self, device, ability, there=there)
 

@@ -32,7 +32,7 @@ from binderkit.errors import (
     UnknownTransactionError,
 )
 from binderkit.interop import AndroidServiceManager
-from binderkit.ipc.context import Caller, calling_identity
+from binderkit.ipc.context import Caller, known_caller
 from binderkit.ipc.driver import submit_to_driver
 from binderkit.ipc.proxy import DeathRecipient, RemoteProxy
 from binderkit.ipc.remote import IRemoteObject, RemoteObject
@@ -197,17 +197,19 @@ class SystemAbilityManager(RemoteObject):
         A request of Android's programs is told by its header, and answered as they expect.
 
         Raises:
-            RefusedError: no or another interface token, or the policy does not allow it (303).
+            RefusedError: no or another interface token, the policy does not allow it, or it is a one-way call of a
+                process that the driver does not name (303).
             UnknownTransactionError: no such code (305).
         """
+        caller = known_caller()
         if self._android is not None and self._android.is_addressed(data):
-            return self._android.handle(code, data, reply, calling_identity())
+            return self._android.handle(code, data, reply, caller)
         operation = self._operations.get(code)
         if operation is None:
             raise UnknownTransactionError(f"SAMgr does not know transaction {code}")
         check_token(data)
         try:
-            result = operation(data, reply, calling_identity())
+            result = operation(data, reply, caller)
         except (ServiceError, ParamError) as error:
             return answer_no(reply, error)
         return True if result is None else _finish(result, reply)
@@ -275,6 +277,8 @@ class SystemAbilityManager(RemoteObject):
         info = self._profiled(read_info(data, caller))
         remote = read_object(data, "the object of the ability", codes.ABILITY_OBJECT_NULL)
         core = self._core
+        if isinstance(remote, RemoteProxy):
+            _ = remote.owner  # asked now: one that is dead answers no driver that must ask it
         entry = Entry(info, remote, watch(remote, self._ability_died))
         try:
             with self._lock:

@@ -38,8 +38,8 @@ class TokenService:
 
     def permits(self, caller: Caller, permission: str) -> bool:
         """Whether a caller of SAMgr itself has a permission: the rule of access.py."""
-        if caller.device_id:
-            return False
+        if caller.device_id or not caller.pid:
+            return False  # not of this device, or not known which process it is
         token = self._registry.token_of_caller(caller.pid, caller.uid)
         return self._registry.verify(token, permission) if token else caller.uid in (0, self._registry.owner)
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from binderkit.errors import IpcError, PairingError, RefusedError, ServiceError
-from binderkit.ipc.context import Caller, calling_identity
+from binderkit.ipc.context import Caller, known_caller
 from binderkit.ipc.remote import IRemoteObject
 from binderkit.samgr.remote import NO_DEVICE, Problem
 from binderkit.softbus.contracts import (
@@ -64,7 +64,7 @@ def check_local() -> Caller:
     Raises:
         RefusedError: another device calls: somebody handed it this object (303).
     """
-    caller = calling_identity()
+    caller = known_caller()
     if caller.device_id:
         raise RefusedError("softbus serves the programs of its own device only")
     return caller

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 from binderkit import limits
 from binderkit.errors import DeadObjectError, IpcError, ParamError, PermissionDeniedError
 from binderkit.interface import within
-from binderkit.ipc.context import Caller, calling_identity
+from binderkit.ipc.context import Caller, calling_identity, known_caller
 from binderkit.ipc.proxy import DeathRecipient, RemoteProxy
 from binderkit.softbus import reasons
 from binderkit.softbus.reasons import DataType, QosType, ShutdownReason
@@ -339,7 +339,7 @@ def _sender(entry: _Entry, kind: int, data: bytes, serial: int) -> Callable[[], 
 
 
 def _caller_pid() -> int:
-    caller = calling_identity()
+    caller = known_caller()
     if caller.device_id:
         raise SessionRefusal(reasons.PERMISSION_DENIED, "sessions are for processes of this device only")
     return caller.pid
