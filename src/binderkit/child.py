@@ -83,9 +83,9 @@ def serve_over_device(order: dict[str, Any]) -> int:
             def on_remote_died(self) -> None:
                 ending.come()
 
-        root = load(order["root"])(*order["args"])
         node = KernelNode(order["device"])
-        set_driver(node)
+        set_driver(node)  # before the root is made, which may register itself somewhere
+        root = load(order["root"])(*order["args"])
         point = meet(node, bytes.fromhex(order["token"]), root if isinstance(root, RemoteObject) else root.as_object())
         point.register_death_recipient(ParentGone())
         del root
