@@ -51,7 +51,8 @@ test-slow: $(VENV)/.installed-dev
 	@echo "== pytest, slow tests"
 	@$(BIN)/pytest -q -m slow --timeout=300 -o faulthandler_timeout=330 $(ARGS)
 
-# Exit status 77 of the program (make's own is then 2): this machine cannot have the virtual machine.
+# Exit status 77 of the program: this machine cannot have the virtual machine. make's own is then 2, as after a failure;
+# the program's is left in build/kernel-tests/status.
 test-kernel: $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.kernel.guest $(if $(ARGS),--pytest="$(ARGS)")
 

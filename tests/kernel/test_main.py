@@ -37,16 +37,20 @@ def test_a_machine_that_cannot_have_the_guest_is_skipped_and_says_so(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert program.main([]) == 77
+    assert program.main(["--results", str(tmp_path / "results")]) == 77
+    assert (tmp_path / "results/status").read_text() == "77\n"
     assert "SKIPPED, nothing was tested: qemu-system-x86_64 is missing" in capsys.readouterr().err
 
 
-def test_a_guest_that_fails_is_not_skipped(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_guest_that_fails_is_not_skipped(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def fail() -> str:
         raise GuestError("it broke")
 
     monkeypatch.setattr(packages, "ensure_qemu", fail)
-    assert program.main([]) == 1
+    assert program.main(["--results", str(tmp_path)]) == 1
+    assert (tmp_path / "status").read_text() == "1\n"
     assert "FAILED: it broke" in capsys.readouterr().err
 
 

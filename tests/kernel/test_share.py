@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+
 import pytest
 
 from tests.kernel import share
+from tests.kernel.share import Share
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
@@ -25,6 +29,31 @@ def test_a_process_runs_its_share_of_what_was_chosen(
     ran.stdout.fnmatch_lines(["*test?b? PASSED*", "*test?d? PASSED*"])
 
 
-def test_each_process_reports_for_itself() -> None:
-    assert "--junitxml=/results/junit-1.xml" in share.command(1, ["-k", "x"])
-    assert share.command(0, ["-k", "x"])[-2:] == ["-k", "x"]
+def test_each_process_reports_for_itself_and_has_its_device() -> None:
+    share = Share(1, 2, measured=False)
+    words = share.command(["-k", "x"])
+    assert words[1:3] == ["-m", "pytest"] and words[-2:] == ["-k", "x"]
+    assert "--junitxml=/results/junit-1.xml" in words
+    assert share.environment() == {"SHARE": "1/2", "BINDERKIT_DEVICE": "/dev/b1"}
+
+
+def test_what_is_measured_goes_to_the_results() -> None:
+    share = Share(0, 2, measured=True)
+    assert share.command([])[1:5] == ["-m", "coverage", "run", "-m"]
+    assert share.environment()["COVERAGE_FILE"] == "/results/.coverage"
+
+
+@pytest.mark.parametrize(("words", "measured"), [(["--coverage", "-k", "x"], True), (["-k", "x"], False)])
+def test_the_first_word_says_whether_it_is_measured(
+    words: list[str], measured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+
+    def start(self: Share, arguments: list[str], output: object) -> subprocess.Popen[bytes]:
+        started.append((self.measured, arguments))
+        return subprocess.Popen(["sh", "-c", f"exit {self.number}"])
+
+    monkeypatch.setattr(Share, "start", start)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    assert share.main(words) == 1, "the worst of both"
+    assert started == [(measured, ["-k", "x"])] * 2

@@ -14,13 +14,19 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from tests.kernel.guest import image, machine, packages, tree
+from tests.kernel.guest import image, machine, packages, report, tree
 from tests.kernel.guest.errors import SKIPPED, GuestError, GuestUnavailable
 
-PYTEST = "exec python3 -m tests.kernel.share --timeout=120"
-TESTS = f"python3 -m tests.kernel.hello_binder && {PYTEST} -k kernel tests/contract"
+SHARE = "exec python3 -m tests.kernel.share"
+PYTEST = f"{SHARE} --timeout=120"
+TESTS = (
+    "python3 -m tests.kernel.hello_binder && "
+    f"{SHARE} --coverage --timeout=120 -rs -k kernel tests/contract tests/driver/kernel"
+)
 """What runs without a command: first whether the device works at all, then the driver's tests."""
 RESULTS = Path("build/kernel-tests")
+STATUS = "status"
+"""The file among the results with the exit status: a program in between, such as make, may not pass it on."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,7 +34,8 @@ def parser() -> argparse.ArgumentParser:
     parsed = argparse.ArgumentParser(
         prog="python -m tests.kernel.guest",
         description="Run a command in a small virtual machine whose kernel has the Binder driver; without a command, "
-        "the kernel driver's tests. It runs as root in this source tree; files that it leaves in /results come back.",
+        "the kernel driver's tests, with their JUnit reports and the driver's coverage. It runs as root in this source "
+        "tree; files that it leaves in /results come back.",
         epilog="Exit status: the command's; 77: this machine cannot have the guest, nothing was tested; "
         "1: the guest failed; 124: the command ran into its time limit.",
     )
@@ -78,6 +85,13 @@ def main(words: Sequence[str] | None = None) -> int:
         lines = script(arguments)
     except ValueError as error:
         grammar.error(str(error))
+    report.forget(arguments.results)
+    status = _status(arguments, lines)
+    _keep({STATUS: f"{status}\n".encode()}, arguments.results)
+    return status
+
+
+def _status(arguments: argparse.Namespace, lines: str) -> int:
     try:
         return _run(arguments, lines)
     except GuestUnavailable as error:
@@ -102,9 +116,15 @@ def _run(arguments: argparse.Namespace, lines: str) -> int:
     rest = partial(tree.write_tree, built, lines, arguments.time_limit)
     size = machine.Size(arguments.memory, arguments.processors)
     done = machine.run(qemu, built, (site,), rest, arguments.time_limit, size)
-    _keep(done.results, arguments.results)
+    kept = {name: content for name, content in done.results.items() if not name.startswith(report.MEASURED)}
+    _keep(kept, arguments.results)
+    table = report.coverage(done.results, arguments.results, tree.ROOT)
+    if table is not None:
+        print(f"guest: coverage of the driver, in the processes that ran tests:\n{table}", end="")
     limit = f" (its limit of {arguments.time_limit} s)" if done.status == machine.TIMED_OUT else ""
-    print(f"guest: exit status {done.status}{limit}, {time.monotonic() - ready:.1f} s; results: {_named(done.results)}")
+    print(f"guest: exit status {done.status}{limit}, {time.monotonic() - ready:.1f} s; results: {_named(kept)}")
+    if (counted := report.tests(kept)) is not None:
+        print(f"guest: {counted}")
     return done.status
 
 
