@@ -16,7 +16,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 ARGS ?=
 BENCH_FLAGS := $(if $(BENCH_QUICK),--quick)
 
-.PHONY: help demo test lint test-slow test-kernel bench bench-kernel clean
+.PHONY: help demo test lint test-slow test-kernel test-interop bench bench-kernel clean
 
 help:
 	@echo "make demo         a photo service and its client, and a kill -9; then two devices, and a cable that is pulled"
@@ -24,6 +24,7 @@ help:
 	@echo "make lint         the same without the tests"
 	@echo "make test-slow    the tests marked slow"
 	@echo "make test-kernel  the tests of the kernel's Binder driver, in a virtual machine that has one"
+	@echo "make test-interop Android's own programs against SAMgr there; needs packages of Debian's unstable release"
 	@echo "make bench        latency and throughput beside a C ping-pong and other Python packages (BENCH_QUICK=1: short)"
 	@echo "make bench-kernel the kernel driver's latency beside the socket driver's, in the virtual machine"
 	@echo "make clean        remove everything that make created, the virtual environment too"
@@ -59,6 +60,10 @@ test-kernel: $(VENV)/.installed-dev
 # Needs the virtual machine too.
 bench-kernel: $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.kernel.guest -- python3 -m tests.kernel.latency $(ARGS)
+
+# Optional: what it needs changes every day. Exit status 77 as above.
+test-interop: $(VENV)/.installed-dev
+	@$(BIN)/python -m tests.kernel.interop $(ARGS)
 
 bench: $(VENV)/.installed-bench
 	@$(BIN)/python -m bench $(BENCH_FLAGS) $(ARGS)

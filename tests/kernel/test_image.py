@@ -84,5 +84,5 @@ def test_images_of_other_versions_are_deleted_and_packages_too(tmp_path: Path) -
 def test_a_build_that_fails_leaves_nothing(tmp_path: Path) -> None:
     built = image.Image(tmp_path / "image-x", "3.11", "x")
     with pytest.raises((GuestError, FileNotFoundError)):
-        image._build(built, {"kernel": tmp_path / "missing.deb"}, "kernel")
+        image.build(built, {"kernel": tmp_path / "missing.deb"}, "kernel")
     assert list(tmp_path.iterdir()) == []

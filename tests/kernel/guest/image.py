@@ -120,7 +120,7 @@ def prepare(cache: Path) -> Image:
         versions, kernel, python = packages.wanted()
         image = _image(cache, versions, python)
         files = packages.fetch(versions, _packages_folder(cache))
-    _build(image, files, kernel)
+    build(image, files, kernel)
     _forget_others(cache, image, files)
     return image
 
@@ -145,7 +145,17 @@ def _forget_others(cache: Path, image: Image, files: dict[str, Path]) -> None:
             file.unlink()
 
 
-def _build(image: Image, files: dict[str, Path], kernel: str) -> None:
+def build(image: Image, files: dict[str, Path], kernel: str) -> None:
+    """Build an image in its folder.
+
+    Args:
+        image: which.
+        files: its packages, by their names.
+        kernel: the one with the kernel.
+
+    Raises:
+        GuestUnavailable, GuestError: see ``prepare``.
+    """
     print("guest: building its image …", flush=True)
     folder = Path(tempfile.mkdtemp(prefix="new-", dir=image.folder.parent))
     try:

@@ -94,11 +94,11 @@ def wanted() -> tuple[Versions, str, str]:
     """
     if shutil.which("apt-cache") is None or shutil.which("dpkg-deb") is None:
         raise GuestUnavailable("the guest is made of Debian's packages, and this machine has no apt")
-    if (architecture := _output("dpkg", "--print-architecture")) != "amd64":
+    if (architecture := output("dpkg", "--print-architecture")) != "amd64":
         raise GuestUnavailable(f"the guest is an x86-64 machine, and this machine's packages are for {architecture}")
     kernel, python = _kernel_and_python()
     names = {kernel, *(name for names in LIBRARIES for name in names), *python_packages(python)}
-    versions = parse_policy(_output("apt-cache", "policy", *sorted(names)))
+    versions = parse_policy(output("apt-cache", "policy", *sorted(names)))
     if kernel not in versions:
         raise GuestUnavailable(f"apt offers no package {kernel}, the kernel that {KERNEL} stands for")
     return {**choose(versions, python), kernel: versions[kernel]}, kernel, python
@@ -106,8 +106,8 @@ def wanted() -> tuple[Versions, str, str]:
 
 def _kernel_and_python() -> tuple[str, str]:
     for attempt in range(2):
-        kernel = parse_depends(_output("apt-cache", "depends", KERNEL), r"linux-image-\S+")
-        python = parse_depends(_output("apt-cache", "depends", "python3-minimal"), r"python3\.\d+-minimal")
+        kernel = parse_depends(output("apt-cache", "depends", KERNEL), r"linux-image-\S+")
+        python = parse_depends(output("apt-cache", "depends", "python3-minimal"), r"python3\.\d+-minimal")
         if kernel and python:
             return kernel, python.removeprefix("python").removesuffix("-minimal")
         if attempt == 0:
@@ -115,7 +115,8 @@ def _kernel_and_python() -> tuple[str, str]:
     raise GuestUnavailable(f"apt knows no {KERNEL} or no python3-minimal: is this Debian, with its main archive?")
 
 
-def _output(*command: str) -> str:
+def output(*command: str) -> str:
+    """Return what a command of apt or dpkg says; nothing if it cannot say it."""
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, env=_plain())
     return done.stdout.strip()
 
@@ -124,7 +125,7 @@ def _plain() -> dict[str, str]:
     return {**os.environ, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
 
 
-def _apt(*arguments: str, folder: Path | None = None) -> None:
+def apt_get(*arguments: str, folder: Path | None = None) -> None:
     """Run apt-get.
 
     Raises:
@@ -146,7 +147,7 @@ def _apt(*arguments: str, folder: Path | None = None) -> None:
 def update() -> None:
     """Fetch the lists of packages anew, where we may; without the right to, the old ones have to do."""
     if os.geteuid() == 0:
-        _apt("update")
+        apt_get("update")
 
 
 def ensure_qemu() -> str:
@@ -167,18 +168,23 @@ def ensure_qemu() -> str:
     print(f"guest: installing {QEMU_PACKAGE} …", flush=True)
     install = ("install", "--yes", "--no-install-recommends", QEMU_PACKAGE)
     try:
-        _apt(*install)
+        apt_get(*install)
     except GuestUnavailable:
         update()  # lists that are old name versions that are gone
-        _apt(*install)
+        apt_get(*install)
     found = shutil.which(QEMU)
     if found is None:
         raise GuestUnavailable(f"{QEMU_PACKAGE} was installed, but there is no {QEMU} in PATH")
     return found
 
 
-def fetch(versions: Versions, folder: Path) -> dict[str, Path]:
+def fetch(versions: Versions, folder: Path, options: tuple[str, ...] = ()) -> dict[str, Path]:
     """Fetch packages into a folder, those that are there already aside; return where each is.
+
+    Args:
+        versions: which.
+        folder: where they go.
+        options: of apt-get, if not this machine's own lists name them.
 
     Raises:
         GuestError: they cannot be had.
@@ -189,7 +195,7 @@ def fetch(versions: Versions, folder: Path) -> dict[str, Path]:
         exactly = [f"{name}={versions[name]}" for name in missing]
         try:
             # Not as apt's own user, who may not write here.
-            _apt("-o", "APT::Sandbox::User=root", "download", *exactly, folder=folder)
+            apt_get(*options, "-o", "APT::Sandbox::User=root", "download", *exactly, folder=folder)
         except GuestUnavailable as error:
             raise GuestError(str(error)) from error  # where qemu could be had, so can these: not a reason to skip
     files = {name: _file(folder, name, version) for name, version in versions.items()}
