@@ -21,7 +21,7 @@ SHARE = "exec python3 -m tests.kernel.share"
 PYTEST = f"{SHARE} --timeout=120"
 TESTS = (
     "python3 -m tests.kernel.hello_binder && "
-    f"{SHARE} --coverage --timeout=120 -rs -k kernel tests/contract tests/driver/kernel"
+    f"{SHARE} --coverage --timeout=120 -rfEs -k kernel tests/contract tests/driver/kernel"
 )
 """What runs without a command: first whether the device works at all, then the driver's tests."""
 RESULTS = Path("build/kernel-tests")
