@@ -248,13 +248,15 @@ class Channel:
         while True:
             try:
                 _ioctl(self.device.fd, p.BINDER_WRITE_READ, wr, True)
-            except InterruptedError:
-                # A handler of a signal ran (or raised, which ends the call). The write part is done, its
-                # consumed size is in the structure; only the wait is repeated.
-                if _read_consumed(wr, p.READ_CONSUMED_AT)[0]:
-                    break
-                continue
             except (OSError, ValueError) as error:
+                if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+                    raise  # not the device's: a handler of a signal raised it
+                if isinstance(error, InterruptedError):
+                    # A handler of a signal ran. The write part is done, its consumed size is in the structure; only
+                    # the wait is repeated.
+                    if _read_consumed(wr, p.READ_CONSUMED_AT)[0]:
+                        break
+                    continue
                 self.device.check_usable()
                 raise ProtocolError(f"the binder device refused commands: {error}") from error
             break
