@@ -150,7 +150,10 @@ def _call_apart(
 
     def work() -> None:
         try:
-            answer.set_result(run(_call, node, node.channel(), target, code, data, reply, trailer, deadline))
+            channel = node.channel()
+            uid = run(_call, node, channel, target, code, data, reply, trailer, deadline)
+            channel.flush()  # the reply's buffer: this thread's next command may never come
+            answer.set_result(uid)
         except BaseException as error:
             answer.set_exception(error)
 
@@ -189,7 +192,7 @@ def _call(
         placed = objects.place(node, channel, data, trailer, target)
         return _exchange(node, channel, target, code, flags, placed, reply, deadline)
     except NoRoomError:
-        if not target.flags & p.NODE_OURS:
+        if not target.flags & p.NODE_OURS or not objects.size_of(data):
             raise
     # Nothing was delivered: the target's mapping has no room for the data. It goes beside the mapping.
     placed = objects.place_shared(node, channel, data, trailer, target)
@@ -306,6 +309,9 @@ def _leave(node: KernelNode, channel: Channel) -> None:
     if not node.device.closed:
         channel.flush()
         node.device.exit_thread()
+        if channel.is_looper:
+            # To the kernel it is a new thread from now on, and only of takers it asks for further ones.
+            channel.out += p.WORD.pack(p.BC_ENTER_LOOPER)
     node.settle(channel)
 
 

@@ -51,6 +51,7 @@ async def transact_async(
         error: BaseException | None = None
         try:
             run(calls.call_with_trailer, target, code, data, result, option, number)
+            node.channel().flush()  # the reply's buffer: this thread's next command may never come
         except BaseException as failure:
             error = failure
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
