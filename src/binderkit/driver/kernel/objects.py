@@ -258,6 +258,8 @@ def _unshared(table: bytes, objects: Objects) -> tuple[bytes, Objects | None]:
         raise ProtocolError(f"{len(table)} bytes of table for {count} objects of a data area in shared memory")
     offsets = struct.unpack_from(f"={count}Q", table, (count + 1) * p.OBJECT_SIZE)
     assert isinstance(block, memoryview)
+    if len(block) > limits.MAX_CAPACITY:
+        raise ProtocolError(f"a data area of {len(block)} bytes in shared memory, the limit is {limits.MAX_CAPACITY}")
     # A copy: what a handler reads must not depend on how long the memory stays mapped.
     return bytes(block), dict(zip(offsets, objects.values(), strict=True)) or None
 

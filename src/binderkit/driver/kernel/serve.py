@@ -134,7 +134,8 @@ def _context(
     transaction: Any, trailer: p.Trailer | None, peer: Target | None, parent: CallContext | None
 ) -> CallContext:
     chain, remaining, _ = (new_chain(), 0, 0) if trailer is None else trailer
-    deadline = None if remaining == 0 else time.monotonic() + remaining / 1e6
+    # More than any caller may ask for is a lie, and more than the system can wait for.
+    deadline = None if remaining == 0 else time.monotonic() + min(remaining / 1e6, limits.MAX_WAIT_TIME)
     caller = Caller(transaction[4], transaction[5], -1)
     return CallContext(caller, peer, None, _get_ident(), 0, chain, deadline, parent)
 
@@ -142,8 +143,11 @@ def _context(
 def _serve_oneway(node: KernelNode, channel: Channel, transaction: Any) -> None:
     own = node.nodes.by_number.get(transaction[0])
     code = transaction[2]
+    data = MessageSequence()
     try:
         body, received, trailer = objects.accept(node, channel, transaction)
+        data._load(body, received)
+        number = data.read_long() if code == p.CANCEL_TRANSACTION else 0
     except IpcError as error:
         _log.warning("a one-way call could not be taken in: %s", error)
         return
@@ -155,10 +159,8 @@ def _serve_oneway(node: KernelNode, channel: Channel, transaction: Any) -> None:
         if refusal is not None:
             _log.debug("a one-way call to the context manager is dropped: %s", refusal)
             return
-    data = MessageSequence()
-    data._load(body, received)
     if code == p.CANCEL_TRANSACTION:
-        cancelled = node.cancellable.get(data.read_long())
+        cancelled = node.cancellable.get(number)
         if cancelled is not None:
             cancelled.cancel()
         return
