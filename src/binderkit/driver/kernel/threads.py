@@ -77,6 +77,7 @@ class Loopers:
             _log.exception("the system refused another thread")
             with self._lock:
                 self._threads.remove(thread)
+                self._wanted = True  # the kernel does not ask again before its demand is met
 
     def _loop(self, first: bool) -> None:
         _this_thread.looper = self
