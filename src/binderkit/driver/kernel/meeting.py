@@ -126,10 +126,11 @@ def meet(node: KernelNode, token: bytes, root: RemoteObject) -> RemoteProxy:
     """
     with _with_token(token) as data:
         point = _ask(node, p.TAKE_TRANSACTION, data, start=False).read_remote_object()
+    if not isinstance(point, RemoteProxy):
+        raise InvalidObjectError(f"the context manager of {node.device.path} gave {point!r}, which is of this process")
     with MessageSequence() as data:
         data.write_remote_object(root)
         point.send_request(_MEET, data, MessageSequence())
-    assert isinstance(point, RemoteProxy)
     return point
 
 
