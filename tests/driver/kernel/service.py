@@ -216,13 +216,12 @@ def ask(proxy: Any, code: int, *numbers: int, option: MessageOption | None = Non
     return reply
 
 
-class Served:
-    """Such a process."""
+class Program:
+    """A module that runs in a process of its own, until its input ends at the latest."""
 
-    def __init__(self, device: str, *, uid: int | None = None) -> None:
-        self.device = device
+    def __init__(self, module: str, *arguments: str, uid: int | None = None) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", MODULE, device],
+            [sys.executable, "-m", module, *arguments],
             cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, user=uid, text=True, bufsize=1,
         )  # fmt: skip
         self.pid = self._process.pid
@@ -237,21 +236,11 @@ class Served:
         print(*words, file=self._process.stdin, flush=True)
         return self._answer()
 
-    def open(self) -> None:
-        """Let all calls of WAIT go that wait now."""
-        self._order(Order.OPEN)
-
-    def counts(self) -> Counts:
-        """Return what its object counted."""
-        return Counts(*map(int, self._order(Order.COUNTS).split()))
-
-    def complaints(self) -> int:
-        """Return how many errors its driver logged; what others send is none."""
-        return int(self._order(Order.COMPLAINTS))
-
-    def set_max_threads(self, count: int) -> None:
-        """Have it handle at most ``count`` calls at once."""
-        self._order(Order.THREADS, count)
+    def last_words(self) -> str:
+        """End its input; return what it says to that."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        return self._answer()
 
     def kill(self) -> None:
         """End it at once."""
@@ -270,6 +259,30 @@ class Served:
             self.kill()
         self._process.stdin.close()
         self._process.stdout.close()
+
+
+class Served(Program):
+    """The process of this module."""
+
+    def __init__(self, device: str, *, uid: int | None = None) -> None:
+        self.device = device
+        super().__init__(MODULE, device, uid=uid)
+
+    def open(self) -> None:
+        """Let all calls of WAIT go that wait now."""
+        self._order(Order.OPEN)
+
+    def counts(self) -> Counts:
+        """Return what its object counted."""
+        return Counts(*map(int, self._order(Order.COUNTS).split()))
+
+    def complaints(self) -> int:
+        """Return how many errors its driver logged; what others send is none."""
+        return int(self._order(Order.COMPLAINTS))
+
+    def set_max_threads(self, count: int) -> None:
+        """Have it handle at most ``count`` calls at once."""
+        self._order(Order.THREADS, count)
 
     def __enter__(self) -> Served:
         return self

@@ -1,7 +1,7 @@
 """What the kernel and the system hold for a process: the leak check of these tests.
 
-Owns: the reading of /sys/kernel/debug/binder/proc/PID, which lists each opening of a device with its threads, nodes,
-references and buffers.
+Owns: the reading of /sys/kernel/debug/binder/state, which lists each opening of a device with its threads, nodes,
+references and buffers. (The listing of one process alone goes with the first of its openings that is closed.)
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-LISTING = Path("/sys/kernel/debug/binder/proc")
+LISTING = Path("/sys/kernel/debug/binder/state")
 WAIT = 60.0
 """Seconds until something that must happen counts as not happening: the guest is slow."""
 STEP = 0.01
@@ -54,10 +54,9 @@ def held(pid: int, device: str) -> Held:
 
 def kernel_lines(pid: int, device: str) -> list[str]:
     """Return what the kernel lists for the openings of ``device`` by ``pid``."""
-    text = (LISTING / str(pid)).read_text()
-    openings = re.split(r"^proc \d+\n", text, flags=re.MULTILINE)[1:]
-    mine = [part for part in openings if part.startswith(f"context {Path(device).name}\n")]
-    return [line for part in mine for line in part.splitlines()[1:]]
+    head = f"{pid}\ncontext {Path(device).name}\n"
+    openings = re.split(r"^proc ", LISTING.read_text(), flags=re.MULTILINE)[1:]
+    return [line for part in openings if part.startswith(head) for line in part.splitlines()[1:]]
 
 
 def count(lines: list[str], what: str) -> int:
