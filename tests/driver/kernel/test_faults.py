@@ -242,6 +242,42 @@ def test_exhausted_threads_that_wait_for_others_are_no_deadlock(served: Served, 
         ask(proxy, Code.DROP)
 
 
+def test_the_limit_holds_when_a_thread_that_waited_comes_back(served: Served, client: KernelNode) -> None:
+    proxy = client.context_object(start=False)
+    served.set_max_threads(1)
+    with Raw(served.device) as service:
+        service.exchange(p.WORD.pack(p.BC_ENTER_LOOPER), room=0)
+        service.free(service.call(Code.KEEP, own(1), [0]))
+        calling = Attempt(lambda: ask(proxy, Code.CALL, 41).read_int())
+        call = service.next_call()
+        waiting = [Attempt(lambda: ask(proxy, Code.WAIT)) for _ in range(3)]
+        until(lambda: served.counts().waiting == 1, "another thread took the place of the one that waits")
+        service.answer(call, struct.pack("=i", 42))
+        assert calling.over().result == 42
+        while any(attempt.running for attempt in waiting):
+            served.open()
+        assert served.counts().most == 1
+        ask(proxy, Code.DROP)
+
+
+def test_a_limit_that_is_lowered_holds_for_the_threads_that_there_are(served: Served, client: KernelNode) -> None:
+    proxy = client.context_object(start=False)
+    attempts = [Attempt(lambda: ask(proxy, Code.WAIT)) for _ in range(4)]
+    until(lambda: served.counts().waiting == 4, "four at once")
+    served.set_max_threads(1)
+    served.open()
+    assert [attempt.over().error for attempt in attempts] == [None] * 4
+    assert add_one(proxy) == 2
+    until(lambda: threads(served.pid, served.device, waiting=True, looper=True) == 1, "one takes calls")
+    attempts = [Attempt(lambda: ask(proxy, Code.WAIT)) for _ in range(3)]
+    until(lambda: served.counts().waiting == 1, "one at once")
+    assert served.counts().waiting == 1
+    served.set_max_threads(3)
+    until(lambda: served.counts().waiting == 3, "three at once")
+    served.open()
+    assert [attempt.over().error for attempt in attempts] == [None] * 3
+
+
 def test_a_thread_whose_own_call_ran_out_of_time_goes_on_taking_calls(served: Served, client: KernelNode) -> None:
     """Leaving the device is how a thread gives up its call; it must come back as what it was."""
     proxy = client.context_object(start=False)

@@ -106,6 +106,68 @@ def test_a_demand_that_was_refused_is_met_when_a_thread_begins_to_wait(runs: Run
     until(lambda: runs.loopers.statistics()["blocked"] == 0, "it counts again")
 
 
+def park_one(runs: Runs) -> threading.Event:
+    """Have one of the threads park; return what tells that it goes on."""
+    goes_on, parks = threading.Event(), threading.Event()
+
+    def park() -> None:
+        parks.set()
+        runs.loopers.park()
+        goes_on.set()
+
+    runs.do(park)
+    assert parks.wait(10)
+    return goes_on
+
+
+def test_threads_that_a_lower_limit_leaves_over_park_until_it_rises(runs: Runs) -> None:
+    runs.loopers.demand()
+    assert runs.started(2)
+    runs.loopers.set_limit(1)
+    assert runs.loopers.crowded
+    goes_on = park_one(runs)
+    until(lambda: not runs.loopers.crowded, "the one that parks does not count")
+    assert not goes_on.is_set()
+    runs.loopers.park()  # there are few enough: it returns at once
+    runs.loopers.set_limit(2)
+    assert goes_on.wait(10)
+    assert not runs.loopers.crowded
+
+
+def test_a_thread_that_parks_takes_the_place_of_one_that_waits(runs: Runs) -> None:
+    runs.loopers.demand()
+    assert runs.started(2)
+    runs.loopers.set_limit(1)
+    goes_on = park_one(runs)
+    until(lambda: not runs.loopers.crowded, "it parks")
+    runs.loopers.demand()
+    assert runs.started(2), "at the limit"
+    entered, leave = threading.Event(), threading.Event()
+
+    def wait_elsewhere() -> None:
+        with runs.loopers.outgoing():
+            entered.set()
+            leave.wait()
+
+    runs.do(wait_elsewhere)
+    assert entered.wait(10)
+    assert goes_on.wait(10)
+    leave.set()
+    until(lambda: runs.loopers.crowded, "now there are two again")
+
+
+def test_the_end_wakes_those_that_park() -> None:
+    runs = Runs()
+    runs.loopers.start()
+    runs.loopers.demand()
+    assert runs.started(2)
+    runs.loopers.set_limit(1)
+    goes_on = park_one(runs)
+    until(lambda: not runs.loopers.crowded, "it parks")
+    runs.end()
+    assert goes_on.is_set()
+
+
 def test_other_threads_do_not_count(runs: Runs) -> None:
     assert not runs.loopers.mine()
     with runs.loopers.outgoing():

@@ -200,6 +200,8 @@ class KernelNode:
     def set_max_threads(self, count: int) -> None:
         """Handle at most ``count`` requests at once."""
         self.loopers.set_limit(count)
+        if self.loopers.crowded:
+            self.device.wake_all()  # those that are left over and wait for requests
 
     def submit(self, task: Callable[[], None]) -> None:
         """Run ``task`` soon on a worker thread."""
@@ -258,6 +260,9 @@ class KernelNode:
         channel.out += p.WORD.pack(p.BC_ENTER_LOOPER if first else p.BC_REGISTER_LOOPER)
         while not self.device.closed:
             try:
+                if self.loopers.crowded and not channel.staged:
+                    channel.flush()
+                    self.loopers.park()
                 word, transaction = self.read(channel)
                 if word == p.BR_TRANSACTION:
                     serve(self, channel, transaction)

@@ -6,7 +6,8 @@ call needs no book-keeping of ours. The kernel's own maximum is set out of the w
 outgoing calls, which would make exhaustion a deadlock.
 
 Rules upheld (ARCHITECTURE, Threads): at most ``limit`` requests at once, not counting threads that wait in an outgoing
-call; HARD_THREADS bounds everything; a demand that the limit refused is met as soon as a thread begins to wait.
+call; HARD_THREADS bounds everything; a demand that the limit refused is met as soon as a thread begins to wait. A
+thread that has its reply while others were started in its place, or that a lower limit leaves over, parks.
 
 Locks: ``_lock`` guards the counts; no thread is started while it is held.
 """
@@ -42,6 +43,10 @@ class Loopers:
         self._blocked = 0
         self._wanted = False
         self._closed = False
+        self._room = threading.Condition(self._lock)
+        self._parked = 0
+        self.crowded = False
+        """whether more threads take requests than the limit says"""
         self.limit = limits.DEFAULT_WORK_THREADS
 
     def start(self) -> None:
@@ -56,7 +61,10 @@ class Loopers:
 
     def set_limit(self, count: int) -> None:
         """Handle at most ``count`` requests at once."""
-        self.limit = count
+        with self._lock:
+            self.limit = count
+            self._look()
+            self._room.notify_all()
         self._grow()
 
     def _grow(self) -> None:
@@ -64,7 +72,10 @@ class Loopers:
             started = len(self._threads)
             if not self._wanted or self._closed:
                 return
-            if started - self._blocked >= self.limit or started >= limits.HARD_THREADS:
+            if self._taking() >= self.limit or started >= limits.HARD_THREADS:
+                return
+            if self._parked:
+                self._room.notify()
                 return
             self._wanted = False
             thread = threading.Thread(
@@ -103,6 +114,9 @@ class Loopers:
         """A looper begins to wait in an outgoing call."""
         with self._lock:
             self._blocked += 1
+            self._look()
+            if self._parked:
+                self._room.notify()
         if self._wanted:
             self._grow()
 
@@ -110,11 +124,33 @@ class Loopers:
         """It has its reply."""
         with self._lock:
             self._blocked -= 1
+            self._look()
+
+    def park(self) -> None:
+        """Keep the calling looper, which handles nothing now, from taking requests while there are enough of them."""
+        with self._room:
+            if self._taking() <= self.limit:
+                return
+            self._parked += 1
+            self._look()
+            while not self._closed and self._taking() >= self.limit:
+                self._room.wait()
+            self._parked -= 1
+            self._look()
+
+    def _taking(self) -> int:
+        """Return how many threads take requests, or handle one; with the lock."""
+        return len(self._threads) - self._blocked - self._parked
+
+    def _look(self) -> None:
+        self.crowded = self._taking() > self.limit and not self._closed
 
     def close(self) -> None:
         """Start no more threads."""
         with self._lock:
             self._closed = True
+            self._look()
+            self._room.notify_all()
 
     def join(self) -> bool:
         """Wait until the threads have ended (not for the calling one); return whether all have."""
