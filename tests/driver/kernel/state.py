@@ -1,4 +1,4 @@
-"""What the kernel and the system hold for a process: the leak check of these tests.
+"""What the kernel and the system hold for a process: the leak check of these tests; and how to wait.
 
 Owns: the reading of /sys/kernel/debug/binder/state, which lists each opening of a device with its threads, nodes,
 references and buffers. (The listing of one process alone goes with the first of its openings that is closed.)
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +26,33 @@ def until(condition: Callable[[], object], what: str, seconds: float = WAIT) -> 
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds} s for: {what}"
         time.sleep(STEP)  # the interval between two looks at the condition
+
+
+class Attempt:
+    """Something done on a thread of its own."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        self.error: BaseException | None = None
+        self.result: object = None
+        self._thread = threading.Thread(target=self._run, args=(work,))
+        self._thread.start()
+
+    def _run(self, work: Callable[[], object]) -> None:
+        try:
+            self.result = work()
+        except BaseException as error:  # the test looks at it
+            self.error = error
+
+    @property
+    def running(self) -> bool:
+        """Whether it goes on."""
+        return self._thread.is_alive()
+
+    def over(self) -> Attempt:
+        """Wait for the end."""
+        self._thread.join(WAIT)
+        assert not self._thread.is_alive(), "it does not end"
+        return self
 
 
 @dataclass(frozen=True)
