@@ -12,6 +12,7 @@ import pytest
 
 import binderkit as bk
 from binderkit.process import binder_device
+from tests.contract.forks import running_server
 from tests.contract.messages import body, transact
 from tests.contract.service import PATIENCE, Code
 from tests.contract.world import WORLDS, World, eventually, open_world
@@ -23,6 +24,13 @@ pytestmark = pytest.mark.skipif(
 
 class Interrupted(BaseException):
     """Raised by the handler of a signal, as KeyboardInterrupt is."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fork_server() -> Iterator[None]:
+    """What forks the children of the world, in a run without the contract suite too."""
+    with running_server():
+        yield
 
 
 @pytest.fixture
