@@ -29,7 +29,7 @@ def target() -> Any:
     [
         (errno.ENOSPC, errors.QuotaError, "send less at once, or retry"),
         (errno.ESRCH, errors.DeadObjectError, "has closed its binder device"),
-        (errno.EINVAL, errors.InvalidObjectError, "object or handle in the call that is not valid"),
+        (errno.EINVAL, errors.InvalidObjectError, "object or handle in the call, or in its reply, that is not valid"),
         (errno.EPERM, errors.RefusedError, "does not accept descriptors"),
         (errno.EBADF, errors.DescriptorError, "not open"),
         (errno.EMFILE, errors.QuotaError, "no descriptor left"),

@@ -352,8 +352,10 @@ def _no_room(oneway: bool) -> QuotaError:
 
 _ERRORS: dict[int, Callable[[], IpcError]] = {
     errno.ESRCH: lambda: DeadObjectError("the process of the object has closed its binder device"),
-    errno.EINVAL: lambda: InvalidObjectError("the kernel found an object or handle in the call that is not valid"),
+    errno.EINVAL: lambda: InvalidObjectError(
+        "the kernel found an object or handle in the call, or in its reply, that is not valid"
+    ),
     errno.EPERM: lambda: RefusedError("the object does not accept descriptors, or a security policy forbids the call"),
-    errno.EBADF: lambda: DescriptorError("a descriptor of the call is not open"),
+    errno.EBADF: lambda: DescriptorError("a descriptor of the call, or of its reply, is not open"),
     errno.EMFILE: lambda: QuotaError("the target has no descriptor left for those of the call"),
 }
