@@ -16,7 +16,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from binderkit.driver.autostart import find_or_start
 from binderkit.driver.kernel import protocol as p
@@ -30,13 +30,25 @@ from binderkit.driver.kernel.target import Target
 from binderkit.driver.kernel.threads import Loopers
 from binderkit.driver.pool import Pool
 from binderkit.driver.runtime import accessible_runtime_dir
-from binderkit.errors import CallTimeoutError, DeadObjectError, NoServiceManagerError, ProtocolError, RefusedError
+from binderkit.errors import (
+    CallTimeoutError,
+    DeadObjectError,
+    IpcError,
+    NoServiceManagerError,
+    ProtocolError,
+    RefusedError,
+)
 from binderkit.ipc.context import CallContext, Caller
 from binderkit.ipc.option import MessageOption
 from binderkit.ipc.proxy import PING_TRANSACTION, RemoteProxy
 from binderkit.ipc.remote import RemoteObject
 from binderkit.limits import HANDSHAKE_WAIT, HARD_THREADS
 from binderkit.parcel import MessageSequence
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from binderkit.driver.kernel.on_loop import LoopHandlers
 
 _log = logging.getLogger("binderkit.driver")
 _nodes: weakref.WeakSet[KernelNode] = weakref.WeakSet()
@@ -82,6 +94,7 @@ class KernelNode:
         self._local = _Local()
         self._context: RemoteProxy | None = None
         self._context_lock = threading.Lock()
+        self._loop_handlers: LoopHandlers | None = None
         self._tasks = Pool(f"binderkit-{title}-task")
         self.callers = Pool(f"binderkit-{title}-caller")
         """threads that make calls for others: for coroutines, and with deadlines from inside handlers"""
@@ -204,8 +217,31 @@ class KernelNode:
             self.device.wake_all()  # those that are left over and wait for requests
 
     def submit(self, task: Callable[[], None]) -> None:
-        """Run ``task`` soon on a worker thread."""
-        self._tasks.submit(task)
+        """Run ``task`` soon on a worker thread, or on the event loop that serves."""
+        loop = self._loop_handlers
+        if loop is None or not loop.submit(task):
+            self._tasks.submit(task)
+
+    def attach_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run handlers on ``loop``, the one that runs here, from now on; those that run already end where they are.
+
+        Raises:
+            IpcError: another loop serves already.
+        """
+        from binderkit.driver.kernel.on_loop import LoopHandlers  # asyncio: other programs do without
+
+        self.device.check_usable()
+        if self._loop_handlers is not None:
+            raise IpcError("another event loop serves this process already; leave its serving() first")
+        handlers = self._loop_handlers = LoopHandlers(loop, self.loopers.outgoing)
+        self.nodes.wrap_handlers(handlers.wrap)
+
+    def detach_loop(self) -> None:
+        """Go back to threads."""
+        handlers, self._loop_handlers = self._loop_handlers, None
+        if handlers is not None:
+            self.nodes.wrap_handlers(None)
+            handlers.close()
 
     def outgoing(self, target: object) -> AbstractContextManager[None]:
         """Return a context in which the calling thread waits for something else (see Driver.outgoing)."""

@@ -13,8 +13,13 @@ lock, because its finalizer is user code.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from binderkit.ipc.remote import RemoteObject, bound_handler
+
+if TYPE_CHECKING:
+    from binderkit.ipc.remote import Handler
 
 
 class OwnNode:
@@ -28,9 +33,9 @@ class OwnNode:
 
     __slots__ = ("flying", "handler", "number", "strong", "stub")
 
-    def __init__(self, stub: RemoteObject, number: int) -> None:
+    def __init__(self, stub: RemoteObject, number: int, handler: Handler) -> None:
         self.stub = stub
-        self.handler = bound_handler(stub)
+        self.handler = handler
         self.number = number
         self.strong = 0
         self.flying = 0
@@ -44,11 +49,23 @@ class OwnNodes:
         self._by_stub: dict[int, OwnNode] = {}
         self.by_number: dict[int, OwnNode] = {}
         self._next = 1
+        self._wrap: Callable[[Handler], Handler] | None = None
+
+    def wrap_handlers(self, wrap: Callable[[Handler], Handler] | None) -> None:
+        """Call ``wrap`` of each stub's handler in its place, from the next request on; None: the handlers again."""
+        with self._lock:
+            self._wrap = wrap
+            for node in self.by_number.values():
+                node.handler = self._handler_of(node.stub)
+
+    def _handler_of(self, stub: RemoteObject) -> Handler:
+        handler = bound_handler(stub)
+        return handler if self._wrap is None else self._wrap(handler)
 
     def set_root(self, stub: RemoteObject) -> None:
         """Make ``stub`` node 0, for as long as the driver is open."""
         with self._lock:
-            node = OwnNode(stub, 0)
+            node = OwnNode(stub, 0, self._handler_of(stub))
             node.strong = 1
             self.by_number[0] = self._by_stub[id(stub)] = node
 
@@ -63,7 +80,7 @@ class OwnNodes:
         with self._lock:
             node = self._by_stub.get(id(stub))
             if node is None:
-                node = OwnNode(stub, self._next)
+                node = OwnNode(stub, self._next, self._handler_of(stub))
                 self._next += 1
                 self.by_number[node.number] = self._by_stub[id(stub)] = node
             node.flying += 1
