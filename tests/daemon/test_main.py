@@ -72,6 +72,24 @@ def test_a_wrong_policy_file_is_told_and_nothing_starts(device: Path) -> None:
     assert "none.toml" in run("--policy", str(device / "none.toml")).stderr
 
 
+def test_androids_programs_need_a_binder_device(device: Path) -> None:
+    by_option = run("--android", "30")
+    (device / "policy.toml").write_text("android = 31\n")
+    by_policy = run()
+    for ended, level in ((by_option, 30), (by_policy, 31)):
+        assert ended.returncode == 1 and "Traceback" not in ended.stderr
+        assert f"Android's programs (API level {level}) find SAMgr on a binder device only" in ended.stderr
+    assert not (device / "samgr.sock").exists()
+
+
+def test_a_binder_device_that_is_not_there_is_told(device: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BINDERKIT_DRIVER", "kernel")
+    monkeypatch.setenv("BINDERKIT_DEVICE", str(device / "binder"))
+    ended = run()
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr
+    assert f"there is no binder device {device / 'binder'}: load the module" in ended.stderr
+
+
 @pytest.fixture
 def doomed_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A runtime directory that the test itself removes."""

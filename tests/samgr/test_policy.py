@@ -107,6 +107,9 @@ def test_every_id_can_be_allowed_at_once(tmp_path: Path) -> None:
         ("allow = 3", "two brackets"),
         ("allow = [3]", "rule 1: it is no table"),
         ("[[deny]]\nuid = 1", "unknown entries ['deny']"),
+        ("android = true", "android = True is no API level"),
+        ("android = -1", "android = -1 is no API level"),
+        ('android = "13"', "android = '13' is no API level"),
         ('[[allow]]\nids = "*"', "rule 1: 'uid' is missing"),
         ("[[allow]]\nuid = 1", "neither 'ids' nor 'names'"),
         ('[[allow]]\nuid = -1\nids = "*"', "uid -1 is no user number"),
@@ -128,6 +131,11 @@ def test_a_wrong_file_is_refused_with_file_rule_and_reason(tmp_path: Path, text:
     with pytest.raises(ServiceError) as caught:
         load(tmp_path, text)
     assert why in str(caught.value) and str(tmp_path / "policy.toml") in str(caught.value)
+
+
+def test_the_android_whose_programs_are_answered(tmp_path: Path) -> None:
+    assert load(tmp_path, 'android = 33\n[[allow]]\nuid = 1\nids = "*"').android == 33
+    assert load(tmp_path, "").android is None and Policy().android is None
 
 
 def test_a_missing_file_and_one_that_is_no_text_are_refused(tmp_path: Path) -> None:

@@ -94,16 +94,27 @@ def samgr(
             "--policy", metavar="FILE", help="Who may do what (TOML). Default: policy.toml in the runtime directory."
         ),
     ] = None,
+    android: Annotated[
+        int | None,
+        typer.Option(
+            "--android",
+            metavar="LEVEL",
+            help="On a binder device: answer Android's programs, too, as this API level (30: Android 11) has it. "
+            "Default: 'android' in the policy, else not.",
+        ),
+    ] = None,
 ) -> None:
     """Run SAMgr, the registry of services, until Ctrl-C or SIGTERM.
 
     Its runtime directory is $BINDERKIT_RUNTIME_DIR, else $XDG_RUNTIME_DIR/binderkit, else /tmp/binderkit-UID.
     Programs start one on their own when they need it, unless BINDERKIT_NO_AUTOSTART is set.
+    With BINDERKIT_DRIVER=kernel it is the context manager of the binder device $BINDERKIT_DEVICE, else of
+    /dev/binderfs/binder or /dev/binder.
     """
     from binderkit.daemon.__main__ import run
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    run(policy)
+    run(policy, android=android)
 
 
 @app.command(epilog="Examples: binderkit ping com.example.photos -c 10 · binderkit ping 0x1000")

@@ -34,36 +34,41 @@ _LOOK_INTERVAL: Final = 2.0
 """Seconds between two looks whether the daemon can still be found."""
 
 
-def run(policy_file: Path | None = None, ready_fd: int | None = None) -> None:
+def run(policy_file: Path | None = None, ready_fd: int | None = None, *, android: int | None = None) -> None:
     """Be the device's daemon until a signal ends it or its place is gone.
 
     Args:
         policy_file: who may do what; default: policy.toml in the runtime directory if it is there.
         ready_fd: descriptor to write "R" to, and close, when SAMgr listens and its built-in abilities are registered.
+        android: the API level of the Android whose programs SAMgr answers, too; default: what the policy says.
 
     Raises:
         RefusedError: a daemon runs in this directory already, or the directory is unsafe (303).
-        ServiceError: the policy file, or the file of permissions, cannot be used (1001).
+        ServiceError: the policy file, or the file of permissions, cannot be used, or Android's programs cannot reach
+            SAMgr (1001).
+        ParamValueError: no API level (401).
     """
     directory = runtime_dir()
     policy = _policy(policy_file, directory)
+    level = policy.android if android is None else android
     place = place_of(current_driver(), directory)
     try:
+        if level is not None:
+            place.check_android(level)
         # Handlers and not sigwait: blocked signals would be inherited by whatever this process starts.
         with alone(directory, place.taken), Ending(_END_SIGNALS) as ending:
-            _run(directory, policy, place, ending, ready_fd)
+            _run(Device(directory, policy, android=level), place, ending, ready_fd)
     finally:
         process.shutdown()
     _log.info("the daemon ended")
 
 
-def _run(directory: Path, policy: Policy, place: Place, ending: Ending, ready_fd: int | None) -> None:
-    device = Device(directory, policy)
+def _run(device: Device, place: Place, ending: Ending, ready_fd: int | None) -> None:
     ending.on(signal.SIGHUP, device.profiles.on_hangup)
     leave = True  # what runs in this directory is not ours to end before we are its SAMgr
     try:
         device.prepare()
-        end = place.take(device.manager, policy.admission)
+        end = place.take(device.manager, device.admission)
         leave = False
         try:
             _serve(device, place, ending, ready_fd)
@@ -114,11 +119,12 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m binderkit.daemon", description="Run SAMgr and all that starts and watches services."
     )
     parser.add_argument("--policy", type=Path, metavar="FILE", help="who may do what (default: policy.toml)")
+    parser.add_argument("--android", type=int, metavar="LEVEL", help="answer Android's programs of this API level, too")
     parser.add_argument("--ready-fd", type=int, metavar="FD", help="write R to this descriptor when listening")
     chosen = parser.parse_args(arguments)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        run(chosen.policy, chosen.ready_fd)
+        run(chosen.policy, chosen.ready_fd, android=chosen.android)
     except (IpcError, OSError) as error:
         print(f"binderkit daemon: {error}", file=sys.stderr)
         return 1

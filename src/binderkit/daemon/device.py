@@ -51,9 +51,11 @@ class Device:
         policy: who may do what with system abilities.
         profiles: default: those in the profile directory; it can be read again while the device runs.
         bundles: default: the bundle directory.
+        android: the API level of the Android whose programs SAMgr answers, too; None: none.
 
     Attributes:
         manager: SAMgr; whoever makes the device calls ``prepare``, offers it as the context object, calls ``start``.
+        admission: says why a caller may not use SAMgr at all, None if it may.
         profiles: the profile directory. devices: tell it of devices that come and go.
     """
 
@@ -64,7 +66,9 @@ class Device:
         *,
         profiles: DeviceProfiles | None = None,
         bundles: BundleDirectory | None = None,
+        android: int | None = None,
     ) -> None:
+        self.admission = policy.admission
         self.profiles = profiles or DeviceProfiles(policy, built_in=softbus_profile(directory))
         self._tokens = TokenRegistry(directory)
         self._token_service = TokenService(self._tokens)
@@ -75,6 +79,7 @@ class Device:
             starter=self._supervisor,
             parts=[self._token_service, self.profiles],
             permitted=self._token_service.permits,
+            android=android,
         )
         self.profiles.serve(self.manager)
         self._abilities = AbilityManagerService(

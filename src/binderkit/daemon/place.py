@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from binderkit.driver.unix import rendezvous
 from binderkit.driver.unix.node import Node
-from binderkit.errors import IpcError, NoServiceManagerError, RefusedError
+from binderkit.errors import IpcError, NoServiceManagerError, RefusedError, ServiceError
+from binderkit.interop.service_manager import variant_for
 from binderkit.ipc.driver import Driver
 
 if TYPE_CHECKING:
@@ -55,6 +56,13 @@ class Place(Protocol):
 
     def lost(self) -> str | None:
         """Return why nobody can find SAMgr there any more, None as long as it is found."""
+
+    def check_android(self, level: int) -> None:
+        """Raise unless programs of an Android of this API level can find SAMgr there.
+
+        Raises:
+            ServiceError: they cannot (1001). ParamValueError: no API level (401).
+        """
 
 
 def place_of(driver: Driver, directory: Path) -> Place:
@@ -119,6 +127,13 @@ class SocketPlace:
         """Say so when the socket was taken away."""
         return None if self._socket is None else self._socket.lost()
 
+    def check_android(self, level: int) -> None:
+        """Refuse: they know binder devices only."""
+        raise ServiceError(
+            f"Android's programs (API level {level}) find SAMgr on a binder device only; set BINDERKIT_DRIVER=kernel, "
+            "or take 'android' out of the policy"
+        )
+
 
 class DevicePlace:
     """The context manager of a binder device.
@@ -174,6 +189,10 @@ class DevicePlace:
     def lost(self) -> str | None:
         """Say so when the runtime directory was taken away."""
         return self._folder.lost()
+
+    def check_android(self, level: int) -> None:
+        """Check the level alone."""
+        variant_for(level)
 
 
 def _nothing() -> None:

@@ -11,6 +11,9 @@ other users in, for some abilities and some actions:
     names = "com.example.*"             # or several; * and ? as in the shell
     actions = ["add", "get", "list"]
 
+Before the rules may stand ``android = 30``: SAMgr on a binder device answers Android's programs, too, as that API level
+has it. For them the rules hold as for all others.
+
 Rules upheld: what no rule allows is refused; who registers must be allowed
 every identifier the ability gets (or a name would open the way to a foreign
 id); a running ability is replaced or removed only by its own user, SAMgr's
@@ -70,9 +73,18 @@ class Policy:
         rules: what is allowed to other users.
         owner: uid of SAMgr; it and root may do everything.
         source: where the rules come from, for the texts of refusals.
+        android: the API level of the Android whose programs SAMgr answers, too; None: none.
     """
 
-    def __init__(self, rules: Iterable[Rule] = (), *, owner: int | None = None, source: str = "no policy file") -> None:
+    def __init__(
+        self,
+        rules: Iterable[Rule] = (),
+        *,
+        owner: int | None = None,
+        source: str = "no policy file",
+        android: int | None = None,
+    ) -> None:
+        self.android = android
         self._rules = tuple(rules)
         self._trusted = frozenset({0, os.geteuid() if owner is None else owner})
         self._source = source
@@ -90,13 +102,18 @@ class Policy:
             if len(text) > MAX_FILE:
                 raise ValueError(f"it is larger than {MAX_FILE} bytes")
             document = tomllib.loads(text.decode())
-            unknown = set(document) - {"allow"}
+            unknown = set(document) - {"allow", "android"}
             if unknown:
-                raise ValueError(f"unknown entries {sorted(unknown)}; a policy consists of [[allow]] tables")
+                raise ValueError(f"unknown entries {sorted(unknown)}; a policy has [[allow]] tables and 'android'")
             rules = document.get("allow", [])
             if not isinstance(rules, list):
                 raise ValueError("'allow' is no array of tables; write [[allow]] with two brackets")
-            return cls([_rule(number, table) for number, table in enumerate(rules, 1)], owner=owner, source=str(path))
+            return cls(
+                [_rule(number, table) for number, table in enumerate(rules, 1)],
+                owner=owner,
+                source=str(path),
+                android=_api_level(document.get("android")),
+            )
         except (OSError, ValueError) as error:  # TOML and UTF-8 errors are ValueErrors
             raise ServiceError(f"policy file {path}: {error}") from error
 
@@ -148,6 +165,14 @@ class Policy:
             return None
         what = " / ".join(repr(key) for key in keys)
         return f"uid {caller.uid} may not {action} system ability {what} ({self._source} has no rule that allows it)"
+
+
+def _api_level(value: Any) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"android = {value!r} is no API level; write the number of an Android version, for example 30")
+    return value
 
 
 def _rule(number: int, table: Any) -> Rule:
