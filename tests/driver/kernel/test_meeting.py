@@ -24,7 +24,7 @@ def token(number: int) -> bytes:
 
 
 def test_a_token_works_once() -> None:
-    offers, point = Offers(), bk.RemoteObject("point")
+    offers, point = Offers(lambda _: 0), bk.RemoteObject("point")
     offers.offer(token(1), point, 10)
     with pytest.raises(InvalidObjectError, match="nothing is offered under this token"):
         offers.take(token(2))
@@ -36,11 +36,11 @@ def test_a_token_works_once() -> None:
 @pytest.mark.parametrize("size", [0, 15, 17])
 def test_a_token_has_its_size(size: int) -> None:
     with pytest.raises(ParamValueError, match="16 bytes"):
-        Offers().offer(bytes(size), bk.RemoteObject("point"), 10)
+        Offers(lambda _: 0).offer(bytes(size), bk.RemoteObject("point"), 10)
 
 
 def test_each_process_has_room_of_its_own_and_gets_it_back() -> None:
-    offers = Offers()
+    offers = Offers(lambda _: 0)
     for number in range(MAX_OFFERED):
         offers.offer(token(number), bk.RemoteObject("point"), 10)
     with pytest.raises(QuotaError, match="of process 10 wait already"):
@@ -51,7 +51,7 @@ def test_each_process_has_room_of_its_own_and_gets_it_back() -> None:
 
 
 def test_points_of_the_dead_make_room() -> None:
-    node, offers = FakeNode(), Offers()
+    node, offers = FakeNode(), Offers(lambda _: 0)
     for number in range(MAX_OFFERED):
         offers.offer(token(number), node.targets.receive(node.here, number + 1, 0), 10)
     for target in node.targets.all():
@@ -62,7 +62,7 @@ def test_points_of_the_dead_make_room() -> None:
 
 
 def test_both_calls_of_others_are_answered() -> None:
-    offers, point = Offers(), bk.RemoteObject("point")
+    offers, point = Offers(lambda _: 0), bk.RemoteObject("point")
     data, reply = meeting._with_token(token(2**127 + 5)), MessageSequence()
     data.write_remote_object(point)
     offers.answer(p.OFFER_TRANSACTION, data, reply, 10)

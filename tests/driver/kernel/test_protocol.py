@@ -50,5 +50,5 @@ def test_types_of_objects_are_three_letters_and_a_mark() -> None:
 
 
 def test_own_codes_are_reserved_ones_and_differ() -> None:
-    assert len(p.OWN_TRANSACTIONS) == 4
+    assert len(p.OWN_TRANSACTIONS) == 5
     assert all(code > 0x00FFFFFF for code in p.OWN_TRANSACTIONS)

@@ -1,8 +1,9 @@
 """How two processes of a device that know only a secret meet: through the context manager.
 
-Owns: what is offered under a token and not yet taken, at the process that is node 0; and the two calls others make for
-that. A parent offers a meeting point before it starts its child and tells the child the token; the child takes it and
-brings its root object there. So ``spawn`` works on any device that has a context manager of this package.
+Owns: what is offered under a token and not yet taken, at the process that is node 0; and the calls others make for
+that, and to be told how many processes hold an object, which the kernel tells that process alone. A parent offers a
+meeting point before it starts its child and tells the child the token; the child takes it and brings its root object
+there. So ``spawn`` works on any device that has a context manager of this package.
 
 Rules upheld: a token is 16 random bytes and works once; what waits is charged to the process that left it, and goes
 with it.
@@ -12,6 +13,8 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from binderkit.driver.kernel import protocol as p
@@ -32,9 +35,14 @@ _MEET: Final = 1
 
 
 class Offers:
-    """What waits to be taken at the context manager."""
+    """What waits to be taken at the context manager.
 
-    def __init__(self) -> None:
+    Args:
+        count: returns how many processes hold a proxy's object, this one counted.
+    """
+
+    def __init__(self, count: Callable[[RemoteProxy], int]) -> None:
+        self._count = count
         self._lock = threading.Lock()
         self._waiting: dict[bytes, tuple[IRemoteObject, int]] = {}
 
@@ -66,7 +74,10 @@ class Offers:
         return found[0]
 
     def answer(self, code: int, data: MessageSequence, reply: MessageSequence, caller: int) -> None:
-        """Handle OFFER or TAKE of another process, whose pid is ``caller``."""
+        """Handle OFFER, TAKE or HOLDERS of another process, whose pid is ``caller``."""
+        if code == p.HOLDERS_TRANSACTION:
+            reply.write_long(self._holders(data))
+            return
         token = data.read_long().to_bytes(8, "little", signed=True) + data.read_long().to_bytes(
             8, "little", signed=True
         )
@@ -74,6 +85,18 @@ class Offers:
             self.offer(token, data.read_remote_object(), caller)
         else:
             reply.write_remote_object(self.take(token))
+
+    def _holders(self, data: MessageSequence) -> int:
+        """Return how many processes hold the object in ``data``, without the reference that brought it here."""
+        proxy = data.read_remote_object()
+        if not isinstance(proxy, RemoteProxy):
+            raise InvalidObjectError("this object is the context manager's own")
+        count = self._count(proxy)
+        ours = weakref.ref(proxy)
+        del proxy
+        if data._objects is not None:
+            data._objects.clear()
+        return count if ours() is not None else count - 1
 
 
 def _is_gone(point: IRemoteObject) -> bool:
@@ -132,6 +155,17 @@ def meet(node: KernelNode, token: bytes, root: RemoteObject) -> RemoteProxy:
         data.write_remote_object(root)
         point.send_request(_MEET, data, MessageSequence())
     return point
+
+
+def holders(node: KernelNode, stub: RemoteObject) -> int:
+    """Return how many other processes hold ``stub``, as the context manager knows it.
+
+    Raises:
+        NoServiceManagerError: the device has none. TransactionError: it is none of this package, or may not tell.
+    """
+    with MessageSequence() as data:
+        data.write_remote_object(stub)
+        return _ask(node, p.HOLDERS_TRANSACTION, data, start=False).read_long()
 
 
 def _with_token(token: bytes) -> MessageSequence:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from binderkit.driver.autostart import find_or_start
 from binderkit.driver.kernel import protocol as p
 from binderkit.driver.kernel.device import Channel, Device
-from binderkit.driver.kernel.meeting import Offers
+from binderkit.driver.kernel.meeting import Offers, holders
 from binderkit.driver.kernel.nodes import OwnNodes
 from binderkit.driver.kernel.reader import events
 from binderkit.driver.kernel.refs import Targets
@@ -37,6 +37,7 @@ from binderkit.errors import (
     NoServiceManagerError,
     ProtocolError,
     RefusedError,
+    TransactionError,
 )
 from binderkit.ipc.context import CallContext, Caller
 from binderkit.ipc.option import MessageOption
@@ -208,7 +209,7 @@ class KernelNode:
         except BaseException:
             self.nodes.clear_root()
             raise
-        self.offers = Offers()
+        self.offers = Offers(lambda proxy: self.device.strong_references(proxy._handle))
 
     def set_max_threads(self, count: int) -> None:
         """Handle at most ``count`` requests at once."""
@@ -248,8 +249,20 @@ class KernelNode:
         return self.loopers.outgoing() if self.loopers.mine() else self._tasks.outgoing()
 
     def holders(self, stub: RemoteObject) -> int:
-        """Return 1 if any other process holds ``stub``, else 0: the kernel does not tell how many."""
-        return int(self.nodes.is_held(stub))
+        """Return how many other processes hold ``stub`` (see Driver.holders).
+
+        The kernel tells the context manager alone, and only of objects of others; it is asked. For its own objects,
+        and on a device whose manager is no program of this package, 1 means that somebody holds it.
+        """
+        if not self.nodes.is_held(stub):
+            return 0
+        if 0 in self.nodes.by_number:
+            return 1
+        try:
+            return holders(self, stub)
+        except (NoServiceManagerError, TransactionError) as error:
+            _log.debug("nobody knows how many processes hold %r: %s", stub, error)
+            return 1
 
     def close(self) -> None:
         """Leave the device and end the threads. Idempotent."""

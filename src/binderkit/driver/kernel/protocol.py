@@ -28,6 +28,7 @@ BINDER_SET_MAX_THREADS: Final = _word(_WRITE, "b", 5, 4)
 BINDER_SET_CONTEXT_MGR: Final = _word(_WRITE, "b", 7, 4)
 BINDER_THREAD_EXIT: Final = _word(_WRITE, "b", 8, 4)
 BINDER_VERSION: Final = _word(_BOTH, "b", 9, 4)
+BINDER_GET_NODE_INFO_FOR_REF: Final = _word(_BOTH, "b", 12, 24)
 BINDER_SET_CONTEXT_MGR_EXT: Final = _word(_WRITE, "b", 13, 24)
 BINDER_FREEZE: Final = _word(_WRITE, "b", 14, 12)
 BINDER_ENABLE_ONEWAY_SPAM_DETECTION: Final = _word(_WRITE, "b", 16, 4)
@@ -41,6 +42,8 @@ NUMBER: Final = Struct("=i")
 """Version, number of threads."""
 EXTENDED_ERROR: Final = Struct("=IIi")
 """id, command (a BR_), error number (negative)."""
+NODE_INFO: Final = Struct("=IIIIII")
+"""handle, strong references, weak references, three zeros: what the context manager alone may ask of an object."""
 
 # --- commands: written ----------------------------------------------------------------------------
 BC_TRANSACTION: Final = _word(_WRITE, "c", 0, 64)
@@ -149,8 +152,12 @@ OFFER_TRANSACTION: Final = 0x5F4F4652
 """_OFR: leaves a meeting point at the context manager (meeting.py): two int64 of the token, the object."""
 TAKE_TRANSACTION: Final = 0x5F544B45
 """_TKE: takes it: two int64 of the token -> the object."""
+HOLDERS_TRANSACTION: Final = 0x5F484C44
+"""_HLD: asks the context manager how many processes hold an object of the caller's (the object -> int64)."""
 CANCEL_TRANSACTION: Final = 0x5F43414E
 """_CAN: one-way: nobody waits any more for the call with this number (int64), which only its caller knows."""
-OWN_TRANSACTIONS: Final = frozenset((OWNER_TRANSACTION, OFFER_TRANSACTION, TAKE_TRANSACTION, CANCEL_TRANSACTION))
+OWN_TRANSACTIONS: Final = frozenset(
+    (OWNER_TRANSACTION, OFFER_TRANSACTION, TAKE_TRANSACTION, HOLDERS_TRANSACTION, CANCEL_TRANSACTION)
+)
 TRAILER_SIZE: Final = TRAILER.size
 Trailer: TypeAlias = tuple[int, int, int]
