@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from binderkit.errors import (
     ParamValueError,
     QuotaError,
 )
+from binderkit.ipc.driver import peek_driver, set_driver
 from binderkit.ipc.option import MessageOption
 from binderkit.ipc.proxy import RemoteProxy
 from binderkit.ipc.remote import RemoteObject
@@ -348,3 +350,18 @@ def test_a_driver_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("BINDERKIT_DRIVER", "carrier pigeon")
     with pytest.raises(ParamValueError, match="carrier pigeon"):
         process._make_default()
+
+
+def test_a_child_process_is_told_the_driver_of_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BINDERKIT_DRIVER", "auto")
+    monkeypatch.delenv("BINDERKIT_DEVICE", raising=False)
+    before = peek_driver()
+    try:
+        set_driver(None)
+        assert process.driver_variables() == {"BINDERKIT_DRIVER": "auto"}, "nothing is decided yet"
+        set_driver(SimpleNamespace(name="unix"))
+        assert process.driver_variables() == {"BINDERKIT_DRIVER": "unix"}
+        set_driver(SimpleNamespace(name="kernel", device=SimpleNamespace(path="/dev/b7")))
+        assert process.driver_variables() == {"BINDERKIT_DRIVER": "kernel", "BINDERKIT_DEVICE": "/dev/b7"}
+    finally:
+        set_driver(before)

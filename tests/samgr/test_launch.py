@@ -98,6 +98,8 @@ def test_a_user_without_an_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ({"A": "x\0y"}, "the value of A must be a text without zero bytes"),
         ({"A": 1}, "the value of A"),
         ({"BINDERKIT_RUNTIME_DIR": "/x"}, "is set by SAMgr; take it out"),
+        ({"BINDERKIT_DRIVER": "kernel"}, "BINDERKIT_DRIVER is set by SAMgr"),
+        ({"BINDERKIT_DEVICE": "/dev/b0"}, "BINDERKIT_DEVICE is set by SAMgr"),
     ],
 )
 def test_variables_that_cannot_be(tmp_path: Path, extra: Any, why: str) -> None:

@@ -23,9 +23,12 @@ import pytest
 
 import binderkit as bk
 from binderkit import aio, process, samgr
-from binderkit.errors import NoServiceManagerError, RefusedError, ServiceNotFoundError
+from binderkit.errors import NoServiceManagerError, PermissionDeniedError, RefusedError, ServiceNotFoundError
 from binderkit.ipc.driver import current_driver
+from binderkit.samgr.access import get_token_info
 from tests import test_aio, test_examples
+from tests.contract.world import eventually
+from tests.driver.kernel import device_abilities
 from tests.samgr.on_demand import write_profile
 from tests.samgr.processes import ask, samgr_process, service_process
 
@@ -36,8 +39,12 @@ WAIT = 60.0
 PATIENT = f"""
 from binderkit import limits
 limits.LOAD_TIMEOUT = limits.START_TIMEOUT = {WAIT}
+limits.REFERENCES_INTERVAL = 1.0
 """
-"""sitecustomize.py of the processes that the tests start: a program is up in a second, but not under emulation."""
+"""sitecustomize.py of the processes that the tests start: programs take their time under emulation, and who holds what
+is looked at often enough for a test."""
+CAMERA = "ohos.permission.CAMERA"
+UNREFERENCED = "[ability.stop-on-demand]\nunreferenced-unload = true\nrecycle-delay = 0\n"
 _share = int(os.environ.get("SHARE", "0/1").split("/")[0]) % 2
 _paths = itertools.cycle([f"/dev/b{FIRST + _share * COUNT + number}" for number in range(COUNT)])
 
@@ -185,6 +192,82 @@ def test_an_ability_is_started_on_demand_and_survives_the_daemon(binder: Path) -
         os.kill(pid, signal.SIGKILL)
         assert heard.next() == ("removed", 0x100)
         samgr.unsubscribe_system_ability(0x100, heard)
+
+
+def test_an_ability_that_somebody_holds_stays_and_one_that_nobody_holds_goes(binder: Path) -> None:
+    for number, name in enumerate(("held", "spare"), 0x70):
+        write_profile(binder / "profiles", name, number, "Lazy", UNREFERENCED)
+
+    def state(key: int) -> samgr.AbilityState:
+        return next(one.state for one in samgr.list_ability_states() if one.id == key)
+
+    with samgr_process():
+        held = samgr.get_system_ability(0x70)
+        samgr.get_system_ability(0x71)  # and not kept
+        gc.collect()
+        eventually(lambda: state(0x71) is samgr.AbilityState.NOT_LOADED, "nobody holds it, so it goes", WAIT)
+        # Both were counted at the same interval, the one that is held since earlier.
+        assert state(0x70) is samgr.AbilityState.LOADED and ask(held, 1, 1) == 2
+        del held
+        gc.collect()
+        eventually(lambda: state(0x70) is samgr.AbilityState.NOT_LOADED, "its last holder is gone", WAIT)
+
+
+class Who(bk.RemoteObject):
+    """Answers, and keeps, its caller's pid and token and whether it has the permission."""
+
+    def __init__(self) -> None:
+        super().__init__("tests.IWho")
+        self.told: queue.Queue[tuple[int, int, int]] = queue.Queue()
+
+    def on_remote_message_request(
+        self, code: int, data: bk.MessageSequence, reply: bk.MessageSequence, option: bk.MessageOption
+    ) -> bool:
+        try:
+            samgr.check_permission(CAMERA)
+            permitted = 1
+        except PermissionDeniedError:
+            permitted = 0
+        seen = bk.IPCSkeleton.get_calling_pid(), bk.IPCSkeleton.get_calling_token_id(), permitted
+        self.told.put(seen)
+        if code == device_abilities.ASK:
+            for number in seen:
+                reply.write_long(number)
+        return True
+
+
+def test_tokens_go_by_the_callers_pid_and_one_way_calls_have_neither(binder: Path) -> None:
+    (binder / "profiles").mkdir(mode=0o700)
+    (binder / "profiles" / "asking.toml").write_text(
+        f'process = "asking"\npermissions = ["{CAMERA}"]\n[[ability]]\nid = 0x100\nrun-on-create = false\n'
+        f'entry = "{device_abilities.__file__}:Asking"\n'
+    )
+    with samgr_process():
+        samgr.add_system_ability(device_abilities.WHO, who := Who())
+        asking = samgr.get_system_ability(0x100)
+        with bk.MessageSequence() as data, bk.MessageSequence() as reply:
+            asking.send_request(device_abilities.ASK, data, reply)
+            pid, token, permitted = (reply.read_long() for _ in range(3))
+        assert pid == samgr.get_system_process_info(0x100).pid and permitted == 1
+        assert get_token_info(token).pid == pid and who.told.get(timeout=WAIT) == (pid, token, 1)
+        with bk.MessageSequence() as data, bk.MessageSequence() as reply:
+            asking.send_request(device_abilities.TELL, data, reply)
+        assert who.told.get(timeout=WAIT) == (0, 0, 0), "the kernel does not say who makes one-way calls"
+        samgr.remove_system_ability(device_abilities.WHO)
+
+
+def test_a_process_of_system_abilities_runs_by_hand(binder: Path) -> None:
+    write_profile(binder / "by-hand", "lazy", 0x100, "Lazy")
+    profile = binder / "by-hand" / "lazy.toml"
+    profile.write_text(profile.read_text().replace("run-on-create = false", "run-on-create = true"))
+    with samgr_process():
+        running = subprocess.Popen([sys.executable, "-m", "binderkit.samgr.sa_main", str(profile)])
+        try:
+            assert ask(samgr.get_system_ability(0x100, WAIT), 2) == running.pid
+        finally:
+            running.terminate()
+            assert running.wait(WAIT) == 0
+        assert samgr.check_system_ability(0x100) is None
 
 
 def test_own_registrations_are_made_again(binder: Path) -> None:
