@@ -53,6 +53,13 @@ def test_a_policy_that_is_not_there_is_one_line(device: Path) -> None:
     assert "policy file /does/not/exist" in ended.stderr and ended.stderr.count("\n") == 1
 
 
+def test_androids_programs_cannot_be_answered_over_sockets_in_one_line(device: Path) -> None:
+    ended = run("samgr", "--android", "30")
+    assert ended.returncode == 1
+    assert "Android's programs (API level 30) find SAMgr on a binder device only" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
 def test_a_services_traceback_does_not_fill_the_screen() -> None:
     error = bk.RemoteError("ValueError: bad\n\nRemote traceback:\n  File ...\n", type_name="ValueError")
     assert _one_line(error) == "ValueError: bad (--debug shows all of it) [code 4]"

@@ -158,6 +158,23 @@ def test_what_the_loop_has_not_begun_runs_where_it_was_read() -> None:
     assert len(asyncio.run(main())) == 2
 
 
+def test_a_loop_that_was_closed_while_it_served_loses_nothing() -> None:
+    loop = asyncio.new_event_loop()
+    handlers = LoopHandlers(loop, contextlib.nullcontext)
+    loop.close()
+    ran: list[threading.Thread] = []
+
+    def handler(*_: Any) -> bool:
+        ran.append(threading.current_thread())
+        return True
+
+    wrapped = handlers.wrap(handler)
+    reader = threading.Thread(target=call, args=(wrapped,))
+    reader.start()
+    reader.join(WAIT)
+    assert ran == [reader] and not handlers.submit(lambda: None)
+
+
 def test_tasks_run_on_the_loop_and_do_not_harm_it(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         ran: asyncio.Queue[threading.Thread] = asyncio.Queue()

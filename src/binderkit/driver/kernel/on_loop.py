@@ -70,10 +70,7 @@ class LoopHandlers:
                 _log.exception("a task on the event loop raised")
 
         with self._lock:
-            if self._waiting is None:
-                return False
-            self._loop.call_soon_threadsafe(run)
-        return True
+            return self._waiting is not None and self._soon(run, contextvars.Context())
 
     def close(self) -> None:
         """Hand nothing over any more; what has not begun goes back to the threads that wait for it."""
@@ -101,10 +98,19 @@ class LoopHandlers:
 
     def _begin(self, call: Callable[[], HandlerResult], outcome: Future[Any]) -> bool:
         with self._lock:
-            if self._waiting is None:
+            if self._waiting is None or not self._soon(lambda: _run(call, outcome), contextvars.copy_context()):
                 return False
             self._waiting.add(outcome)
-            self._loop.call_soon_threadsafe(_run, call, outcome, context=contextvars.copy_context())
+        return True
+
+    def _soon(self, callback: Callable[[], None], context: contextvars.Context) -> bool:
+        """Have the loop call something; False when it was closed inside its own serving()."""
+        if self._loop.is_closed():
+            return False
+        try:
+            self._loop.call_soon_threadsafe(callback, context=context)
+        except RuntimeError:  # closed between the look and the call
+            return False
         return True
 
 
