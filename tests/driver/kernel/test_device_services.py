@@ -37,9 +37,13 @@ FIRST, COUNT = 32, 8
 WAIT = 60.0
 """Seconds something may take in the guest before it counts as missing."""
 PATIENT = f"""
+import sys
 from binderkit import limits
 limits.LOAD_TIMEOUT = limits.START_TIMEOUT = {WAIT}
 limits.REFERENCES_INTERVAL = 1.0
+if sys.orig_argv[-1].endswith("on_demand.py"):
+    from binderkit.samgr import rebind
+    rebind.DEFAULT_WAIT = {WAIT}
 """
 """sitecustomize.py of the processes that the tests start: programs take their time under emulation, and who holds what
 is looked at often enough for a test."""
