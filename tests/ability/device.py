@@ -19,9 +19,11 @@ from binderkit import process
 from binderkit.ability.codes import ABILITY_MANAGER_ID, SCHEDULER_ID
 from binderkit.ability.manifest import BundleDirectory
 from binderkit.ability.service import AbilityManagerService
+from binderkit.daemon.place import place_of
 from binderkit.driver.runtime import runtime_dir
-from binderkit.driver.unix import rendezvous
 from binderkit.driver.unix.ending import Ending
+from binderkit.driver.unix.rendezvous import same_user
+from binderkit.ipc.driver import current_driver
 from binderkit.ipc.invocation import PERMISSION
 from binderkit.ipc.remote import IRemoteObject
 from binderkit.samgr.client import SystemAbilityManagerClient
@@ -52,7 +54,7 @@ def run(ready_fd: int, unit: float, softbus: int) -> None:
         supervisor, BundleDirectory(directory / "bundles"), tokens, unit=unit, scheduler=scheduler
     )
     system = SystemAbilityManager(Policy(), parts=[token_service], permitted=token_service.permits)
-    end = rendezvous.serve_context(process.local_node(), system)
+    end = place_of(current_driver(), directory).take(system, same_user)
     SystemAbilityManagerClient(system).add_system_ability(ABILITY_MANAGER_ID, manager)
     with Ending() as ending:
         os.write(ready_fd, b"R")

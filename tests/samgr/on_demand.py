@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from binderkit import process
+from binderkit.daemon.place import place_of
 from binderkit.driver.runtime import runtime_dir
-from binderkit.driver.unix import rendezvous
 from binderkit.driver.unix.ending import Ending
+from binderkit.driver.unix.rendezvous import same_user
+from binderkit.ipc.driver import current_driver
 from binderkit.samgr.profile_dir import ProfileDirectory
 from binderkit.samgr.service import SystemAbilityManager
 from binderkit.samgr.supervisor import Supervisor
@@ -86,7 +88,7 @@ def _be(ending: Ending, ready: int, start_timeout: float, references_interval: f
             references_interval=references_interval,
         )
     )
-    end = rendezvous.serve_context(process.local_node(), managers[0])
+    end = place_of(current_driver(), directory).take(managers[0], same_user)
     managers[0].boot()
     os.write(ready, b"R")
     os.close(ready)

@@ -138,8 +138,9 @@ class SocketPlace:
 class DevicePlace:
     """The context manager of a binder device.
 
-    The kernel lets go of the place when this process leaves the device, so there is nothing to undo at the end. The
-    runtime directory has the files of the device all the same, and the daemon ends with it.
+    The kernel lets go of the place when this process leaves the device, so there is nothing to undo at the end; whoever
+    looks for SAMgr while it still ends its services finds it. The runtime directory has the files of the device all the
+    same, and the daemon ends with it.
     """
 
     def __init__(self, node: KernelNode, directory: Path) -> None:
