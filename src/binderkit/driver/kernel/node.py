@@ -18,20 +18,18 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final
 
-from binderkit.driver.autostart import find_or_start
 from binderkit.driver.kernel import protocol as p
 from binderkit.driver.kernel.device import Channel, Device
 from binderkit.driver.kernel.meeting import Offers, holders
 from binderkit.driver.kernel.nodes import OwnNodes
 from binderkit.driver.kernel.reader import events
 from binderkit.driver.kernel.refs import Targets
+from binderkit.driver.kernel.rendezvous import find_context
 from binderkit.driver.kernel.serve import serve
 from binderkit.driver.kernel.target import Target
 from binderkit.driver.kernel.threads import Loopers
 from binderkit.driver.pool import Pool
-from binderkit.driver.runtime import accessible_runtime_dir
 from binderkit.errors import (
-    CallTimeoutError,
     DeadObjectError,
     IpcError,
     NoServiceManagerError,
@@ -40,11 +38,9 @@ from binderkit.errors import (
     TransactionError,
 )
 from binderkit.ipc.context import CallContext, Caller
-from binderkit.ipc.option import MessageOption
-from binderkit.ipc.proxy import PING_TRANSACTION, RemoteProxy
+from binderkit.ipc.proxy import RemoteProxy
 from binderkit.ipc.remote import RemoteObject
-from binderkit.limits import HANDSHAKE_WAIT, HARD_THREADS
-from binderkit.parcel import MessageSequence
+from binderkit.limits import HARD_THREADS
 
 if TYPE_CHECKING:
     import asyncio
@@ -129,68 +125,8 @@ class KernelNode:
             known = self._context
             if known is not None and not known.is_object_dead():
                 return known
-            self._context = self._find_context(start)
+            self._context = find_context(self, start)
             return self._context
-
-    def _find_context(self, start: bool) -> RemoteProxy:
-        found = self._look_for_context()
-        if found is not None:
-            return found
-        if not start:
-            raise NoServiceManagerError(
-                f"no SAMgr is the context manager of {self.device.path}; start one with 'binderkit samgr' and "
-                "BINDERKIT_DRIVER=kernel"
-            )
-        directory = accessible_runtime_dir()
-        return find_or_start(
-            self._look_for_context,
-            start=True,
-            where=f"{self.device.path}, whose files are in {directory}",
-            directory=directory,
-            variables={"BINDERKIT_DRIVER": "kernel", "BINDERKIT_DEVICE": os.path.abspath(self.device.path)},
-        )
-
-    def _look_for_context(self) -> RemoteProxy | None:
-        """Return the proxy of the context manager, None when the device has none."""
-        channel = self.channel()
-        if not self._context_answers():
-            self._bury_context(channel)
-            return None
-        self.targets.replace_dead_root(channel)
-        proxy = self.targets.receive(channel, 0, 0)
-        # Asked again: references to a manager that is gone, and notices of its death, are refused without a word.
-        if not self._context_answers():
-            self._bury_context(channel)
-            return None
-        return proxy
-
-    def _context_answers(self) -> bool:
-        """Whether handle 0 answers a ping.
-
-        Raises:
-            RefusedError: it answers that it does not admit us.
-            NoServiceManagerError: it does not answer at all.
-        """
-        anybody = Target(self, 0, 0, 0)  # not that of a manager we hold: handle 0 is whoever is there now
-        wait = MessageOption(timeout=HANDSHAKE_WAIT)
-        try:
-            anybody.transact(0, PING_TRANSACTION, MessageSequence(), MessageSequence(), wait)
-        except DeadObjectError:
-            self.device.check_usable()
-            return False
-        except CallTimeoutError:
-            raise NoServiceManagerError(
-                f"the context manager of {self.device.path} did not answer within {HANDSHAKE_WAIT:g} s; it is stopped "
-                "or overloaded"
-            ) from None
-        return True
-
-    def _bury_context(self, channel: Channel) -> None:
-        """No manager is there: whoever holds the one that was is told, if the kernel did not do so yet."""
-        for former in self.targets.all():
-            if former.handle == 0 and not former.is_dead:
-                self._died(former.cookie)
-        self.targets.replace_dead_root(channel)
 
     def become_context(self, stub: RemoteObject, admission: Callable[[Caller], str | None] | None = None) -> None:
         """Make ``stub`` the context manager of the device (see Driver.become_context).
@@ -388,12 +324,13 @@ class KernelNode:
             self.loopers.demand()
         elif word == p.BR_DEAD_BINDER:
             (cookie,) = _cookie(inbox, at)
-            self._died(cookie)
+            self.died(cookie)
             channel.out += p.COMMAND_POINTER.pack(p.BC_DEAD_BINDER_DONE, cookie)
         elif word == p.BR_ERROR:
             raise ProtocolError(f"the binder device reports error {p.NUMBER.unpack_from(inbox, at)[0]}")
 
-    def _died(self, cookie: int) -> None:
+    def died(self, cookie: int) -> None:
+        """The object with this cookie is gone: tell whoever wants to know, once."""
         target = self.targets.died(cookie)
         if target is None:
             return
