@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     parsed.add_argument("command", nargs="*", help="the command and its arguments, after --")
     parsed.add_argument("--shell-command", metavar="LINES", help="instead: lines of a shell script")
     parsed.add_argument(
-        "--time-limit", type=_positive, default=280, metavar="SECONDS", help="for the command (%(default)s)"
+        "--time-limit", type=_positive, default=900, metavar="SECONDS", help="for the command (%(default)s)"
     )
     parsed.add_argument(
         "--results", type=Path, default=RESULTS, metavar="FOLDER", help="where the files of /results go (%(default)s)"
