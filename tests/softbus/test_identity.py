@@ -146,6 +146,12 @@ def test_a_damaged_certificate_is_refused_or_harmless(data: st.DataObject) -> No
         udid_of_certificate(bytes(damaged))
 
 
+def test_a_name_of_the_wrong_type_is_refused() -> None:
+    name = _DER.rindex(b"\x55\x04\x03") + 3  # behind the object identifier of the subject's common name
+    with pytest.raises(NotTrustedError):
+        udid_of_certificate(_DER[:name] + b"\x03" + _DER[name + 1 :])
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_no_certificate(data: bytes) -> None:
     for start in (b"", b"-----BEGIN CERTIFICATE-----\n"):

@@ -239,7 +239,7 @@ def circle_of(ca_pem: bytes) -> str:
     _check_signed(certificate, key)
     try:
         constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
+    except (ValueError, TypeError, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
         raise NotTrustedError(f"the circle's certificate cannot be used: {error}") from None
     if not constraints.ca:
         raise NotTrustedError("the circle's certificate is no CA's")

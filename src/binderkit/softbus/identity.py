@@ -199,7 +199,7 @@ def load_certificate(data: bytes) -> x509.Certificate:
         if data.startswith(b"-----BEGIN"):
             return x509.load_pem_x509_certificate(data)
         return x509.load_der_x509_certificate(data)
-    except (ValueError, x509.InvalidVersion) as error:
+    except (ValueError, TypeError, x509.InvalidVersion) as error:
         raise NotTrustedError(f"the other device sent no certificate: {error}") from None
 
 
@@ -211,7 +211,7 @@ def certificate_key(certificate: x509.Certificate) -> ec.EllipticCurvePublicKey:
     """
     try:
         key = certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise NotTrustedError(f"the certificate holds no usable key: {error}") from None
     return _checked(key, None)
 
@@ -224,7 +224,7 @@ def common_name(certificate: x509.Certificate) -> str:
     """
     try:
         names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # a name that is a bit string is a TypeError
         raise NotTrustedError(f"the certificate's subject cannot be read: {error}") from None
     if len(names) != 1:
         raise NotTrustedError(f"the certificate has {len(names)} common names; exactly one, the UDID, is expected")
