@@ -18,16 +18,21 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from binderkit.driver.runtime import RUNTIME_DIR
 from binderkit.errors import NoServiceManagerError
+
+if TYPE_CHECKING:
+    import subprocess
 
 START_LOCK: Final = "start.lock"
 LOG: Final = "samgr.log"
 START_WAIT: Final = 30.0
 """Seconds SAMgr may take from its start until it listens; a fraction of one on any machine that is not emulated."""
 NO_AUTOSTART: Final = "BINDERKIT_NO_AUTOSTART"
+_END_WAIT: Final = 1.0
+"""Seconds from the moment a SAMgr has closed what it tells us by, until it has ended."""
 _PAUSE: Final = 10
 """Milliseconds between two looks at a lock that another process has."""
 
@@ -97,13 +102,23 @@ def _start(look: Callable[[], _Found | None], where: str, directory: Path, varia
                 os.close(ready)
         found = look() if listening else None
         if found is None:
-            process.poll()
+            _see_off(process)
             raise NoServiceManagerError(f"SAMgr was started in {where} but does not listen; see {directory / LOG}")
         # It lives on its own: nobody here waits for it, so no warning when this object goes.
         process.returncode = 0
         return found
     finally:
         os.close(lock)
+
+
+def _see_off(process: subprocess.Popen[bytes]) -> None:
+    """Take the end of a SAMgr that gave up; one that goes on without listening is nobody's child any more."""
+    import subprocess
+
+    try:
+        process.wait(_END_WAIT)
+    except subprocess.TimeoutExpired:
+        process.returncode = 0  # it may end later; its log says why it does not listen
 
 
 def _absolute_path() -> list[str]:
