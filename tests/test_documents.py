@@ -302,7 +302,8 @@ def same_everywhere(text: str, places: dict[str, str]) -> str:
     text = re.sub(r"\b127\.0\.0\.1:\d+", "127.0.0.1:40123", text)
     text = re.sub(r"\bobject=0x[0-9a-f]+", "object=0x1234", text)
     text = re.sub(r"\bdevice([ =])[0-9a-f]{8}\b", r"device\g<1>51e054da", text)
-    text = re.sub(r"\bhandle=\d+ of <Caller pid=\d+ uid=\d+>", "handle=687200001 of <Caller pid=4711 uid=1000>", text)
+    peer = "<Peer <Caller pid=4711 uid=1000>>"
+    text = re.sub(r"\bhandle=\d+ of <Peer <Caller pid=\d+ uid=\d+>>", f"handle=687200001 of {peer}", text)
     text = re.sub(r" +", " ", text)  # columns are as wide as the numbers in them
     text = re.sub(r"^(\d+ 0x\S+ \S+) \d+ \d+ ", r"\1 4711 1000 ", text, flags=re.MULTILINE)  # binderkit list
     text = re.sub(r"^(\S+) \d+ \d+ (?=[A-Z]+)", r"\1 4711 1000 ", text, flags=re.MULTILINE)  # binderkit processes
