@@ -25,12 +25,14 @@ class Registry:
 
     Attributes:
         there: id -> name. refused: (id, device) -> code. declared: what this device may ask others for.
+        asked: for what it was looked up there.
     """
 
     def __init__(self) -> None:
         self.there: dict[int, str] = {}
         self.refused: dict[tuple[int, str], int] = {}
         self.declared: set[AbilityKey] = set()
+        self.asked: list[AbilityKey] = []
         self.listeners: list[tuple[AbilityKey, SystemAbilityListener]] = []
         self.refusal: Exception | None = None
 
@@ -50,7 +52,9 @@ class Registry:
 
     def check(self, key: AbilityKey, device: str = "") -> int:
         if not device:
-            if key not in self.declared:
+            declared = key in self.declared
+            self.asked.append(key)  # now: whoever waits for this may change what is declared
+            if not declared:
                 raise ServiceError(f"this device does not declare {key!r}", code=1024)
             return 0
         assert isinstance(key, int)

@@ -67,6 +67,7 @@ def test_what_this_device_does_not_declare_is_not_told(there: World) -> None:
     heard = watched(there, "demo.other")
     there.b.registry.add(72, "demo.other")
     there.b.registry.remove(72)
+    eventually(lambda: 72 in there.a.registry.asked, "the news came, and this device does not declare 72")
     there.a.registry.declared.add(72)
     there.b.registry.add(72, "demo.other")
     assert heard.next() == (there.b.udid, 72, True)
