@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -194,88 +195,84 @@ def spawn(
         ParamTypeError, ParamValueError: ``root`` cannot be named, or ``args`` are no JSON (401).
         DeadObjectError: the child ended, or did not offer its object in time; its stderr says why (-32).
     """
-    # Both only here: a process that starts no children does not pay for them.
-    import json
-    import subprocess
-
-    order: dict[str, Any] = {"root": _name_of(root), "args": args, "path": sys.path}
+    order = {"root": _name_of(root), "args": args, "path": sys.path}
     driver = current_driver()
     if driver.name == "kernel":
         return _spawn_over_device(driver, order, env, timeout)
-    try:
-        text = json.dumps(order)
-    except (TypeError, ValueError) as error:
-        raise ParamTypeError(f"arguments of a child must be JSON (numbers, strings, lists, dicts): {error}") from None
     node = local_node()
     ours, theirs = handshake.pair()
-    # Not on the command line: everybody on the machine can read that.
-    paper = os.memfd_create("binderkit-order", os.MFD_CLOEXEC)
     try:
-        os.write(paper, text.encode())
-        process = subprocess.Popen(
-            [sys.executable, "-m", "binderkit.child", str(theirs.fileno()), str(paper)],
-            pass_fds=[theirs.fileno(), paper],
-            env=None if env is None else dict(env),
-        )
+        process = _start(order, env, theirs.fileno())
     except BaseException:
         ours.close()
         raise
     finally:
         theirs.close()
-        os.close(paper)
     try:
         return Child(process, node.join(ours, wait=timeout))
-    except BaseException as error:
+    except DeadObjectError:
+        raise _never_came(process, order) from None
+    except BaseException:
         process.kill()
-        code = process.wait()
-        if isinstance(error, DeadObjectError):
-            raise DeadObjectError(
-                f"the child process {order['root']} ended with code {code} before it offered its object; "
-                "see its error output"
-            ) from None
+        process.wait()
         raise
 
 
 def _spawn_over_device(driver: Any, order: dict[str, Any], env: Mapping[str, str] | None, timeout: float) -> Child:
     """Start a child that brings its root object to a meeting point on the binder device."""
-    import json
-    import subprocess
-    import time
-
     from binderkit.driver.kernel import meeting
 
     token = os.urandom(meeting.TOKEN_SIZE)
-    try:
-        text = json.dumps({**order, "device": driver.device.path, "token": token.hex()})
-    except (TypeError, ValueError) as error:
-        raise ParamTypeError(f"arguments of a child must be JSON (numbers, strings, lists, dicts): {error}") from None
     point = meeting.MeetingPoint()
     meeting.offer(driver, token, point)
+    try:
+        process = _start({**order, "device": driver.device.path, "token": token.hex()}, env)
+        until = time.monotonic() + timeout
+        while not point.came.wait(_CHILD_STEP):
+            if process.poll() is not None or time.monotonic() >= until:
+                raise _never_came(process, order)
+    except BaseException:
+        meeting.withdraw(driver, token)
+        raise
+    assert point.root is not None
+    root, point.root = point.root, None
+    return Child(process, root)
+
+
+def _start(order: dict[str, Any], env: Mapping[str, str] | None, connection: int = -1) -> subprocess.Popen[bytes]:
+    """Start the process of a child, with its order and the descriptor it is to connect by (-1: none).
+
+    Raises:
+        ParamTypeError: the arguments in the order are no JSON (401).
+    """
+    # Both only here: a process that starts no children does not pay for them.
+    import json
+    import subprocess
+
+    try:
+        text = json.dumps(order)
+    except (TypeError, ValueError) as error:
+        raise ParamTypeError(f"arguments of a child must be JSON (numbers, strings, lists, dicts): {error}") from None
     # Not on the command line: everybody on the machine can read that.
     paper = os.memfd_create("binderkit-order", os.MFD_CLOEXEC)
     try:
         os.write(paper, text.encode())
-        process = subprocess.Popen(
-            [sys.executable, "-m", "binderkit.child", "-1", str(paper)],
-            pass_fds=[paper],
+        return subprocess.Popen(
+            [sys.executable, "-m", "binderkit.child", str(connection), str(paper)],
+            pass_fds=[fd for fd in (connection, paper) if fd >= 0],
             env=None if env is None else dict(env),
         )
     finally:
         os.close(paper)
-    until = time.monotonic() + timeout
-    while not point.came.wait(_CHILD_STEP):
-        code = process.poll()
-        if code is None and time.monotonic() < until:
-            continue
-        process.kill()
-        code = process.wait()
-        raise DeadObjectError(
-            f"the child process {order['root']} ended with code {code} before it offered its object; "
-            "see its error output"
-        )
-    assert point.root is not None
-    root, point.root = point.root, None
-    return Child(process, root)
+
+
+def _never_came(process: subprocess.Popen[bytes], order: dict[str, Any]) -> DeadObjectError:
+    """End a child that did not offer its object; return the error that says so."""
+    process.kill()
+    code = process.wait()
+    return DeadObjectError(
+        f"the child process {order['root']} ended with code {code} before it offered its object; see its error output"
+    )
 
 
 def _name_of(root: str | Callable[..., RemoteObject | IRemoteBroker]) -> str:

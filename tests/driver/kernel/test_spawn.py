@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 import binderkit as bk
+from binderkit.ipc.driver import current_driver
 from binderkit.process import binder_device
 from tests.contract.messages import transact
 from tests.contract.service import Code
@@ -50,6 +51,7 @@ def test_a_child_that_fails_before_its_object_is_there(device: str, capfd: pytes
     with pytest.raises(bk.DeadObjectError, match=r"tests\.contract\.service:nothing ended with code 1"):
         bk.spawn("tests.contract.service:nothing")
     assert "AttributeError" in capfd.readouterr().err
+    assert not current_driver().offers._waiting, "its meeting point is taken back"
 
 
 def test_a_child_ends_with_its_parent(device: str) -> None:

@@ -11,6 +11,7 @@ with it.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import weakref
@@ -18,7 +19,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from binderkit.driver.kernel import protocol as p
-from binderkit.errors import DeadObjectError, InvalidObjectError, NoServiceManagerError, ParamValueError, QuotaError
+from binderkit.errors import (
+    DeadObjectError,
+    InvalidObjectError,
+    IpcError,
+    NoServiceManagerError,
+    ParamValueError,
+    QuotaError,
+)
 from binderkit.ipc.context import calling_identity
 from binderkit.ipc.option import MessageOption
 from binderkit.ipc.proxy import RemoteProxy
@@ -28,6 +36,7 @@ from binderkit.parcel import MessageSequence
 if TYPE_CHECKING:
     from binderkit.driver.kernel.node import KernelNode
 
+_log = logging.getLogger("binderkit.driver")
 MAX_OFFERED: Final = 64
 """Meeting points of one process that wait to be taken (own choice)."""
 TOKEN_SIZE: Final = 16
@@ -139,6 +148,18 @@ def offer(node: KernelNode, token: bytes, point: MeetingPoint) -> None:
     with _with_token(token) as data:
         data.write_remote_object(point)
         _ask(node, p.OFFER_TRANSACTION, data, start=True)
+
+
+def withdraw(node: KernelNode, token: bytes) -> None:
+    """Take an offer of our own back: nobody will come."""
+    try:
+        if node.offers is not None:
+            node.offers.take(token)
+            return
+        with _with_token(token) as data:
+            _ask(node, p.TAKE_TRANSACTION, data, start=False)
+    except IpcError as error:  # it was taken at the last moment, or the manager has ended
+        _log.debug("a meeting point need not be taken back: %s", error)
 
 
 def meet(node: KernelNode, token: bytes, root: RemoteObject) -> RemoteProxy:
