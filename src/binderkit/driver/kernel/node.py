@@ -139,13 +139,14 @@ class KernelNode:
         if 0 in self.nodes.by_number:
             raise RefusedError(f"this process already offers {self.nodes.by_number[0].stub!r} as its root object")
         self.admission = admission
+        self.offers = Offers(lambda proxy: self.device.strong_references(proxy._handle))
         self.nodes.set_root(stub)
         try:
-            self.device.become_manager()
+            self.device.become_manager()  # from here on requests come
         except BaseException:
             self.nodes.clear_root()
+            self.offers = None
             raise
-        self.offers = Offers(lambda proxy: self.device.strong_references(proxy._handle))
 
     def set_max_threads(self, count: int) -> None:
         """Handle at most ``count`` requests at once."""

@@ -77,10 +77,8 @@ def _answer(
     code = transaction[2]
     if own is None:
         return Failure(ERR_UNKNOWN_TRANSACTION, "binderkit.errors.InvalidObjectError", "no such object", "")
-    if own.number == 0 and node.admission is not None:
-        refusal = node.admission(Caller(transaction[4], transaction[5], -1))
-        if refusal is not None:
-            raise RefusedError(refusal)
+    if own.number == 0 and (refusal := _refusal(node, transaction)) is not None:
+        raise RefusedError(refusal)
     body, received, trailer = accepted
     data = MessageSequence()
     data._load(body, received)
@@ -115,6 +113,11 @@ def _answer(
             node.cancellable.pop(cancellable, None)
         current.reset(token)
     return None
+
+
+def _refusal(node: KernelNode, transaction: Any) -> str | None:
+    """Return why a caller may not use the context manager, None if it may."""
+    return None if node.admission is None else node.admission(Caller(transaction[4], transaction[5], -1))
 
 
 def _answer_own(
@@ -154,11 +157,9 @@ def _serve_oneway(node: KernelNode, channel: Channel, transaction: Any) -> None:
     if own is None:
         _log.debug("a one-way call to object %d, which is gone", transaction[0])
         return
-    if own.number == 0 and node.admission is not None:
-        refusal = node.admission(Caller(transaction[4], transaction[5], -1))
-        if refusal is not None:
-            _log.debug("a one-way call to the context manager is dropped: %s", refusal)
-            return
+    if own.number == 0 and (refusal := _refusal(node, transaction)) is not None:
+        _log.debug("a one-way call to the context manager is dropped: %s", refusal)
+        return
     if code == p.CANCEL_TRANSACTION:
         cancelled = node.cancellable.get(number)
         if cancelled is not None:
