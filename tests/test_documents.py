@@ -205,6 +205,7 @@ def test_control_messages_have_the_numbers_of_the_table() -> None:
         ("| 0x5F43414E |", kernel.CANCEL_TRANSACTION == 0x5F43414E),
         ("| 0x5F4F4652 |", kernel.OFFER_TRANSACTION == 0x5F4F4652),
         ("| 0x5F544B45 |", kernel.TAKE_TRANSACTION == 0x5F544B45),
+        ("| 0x5F484C44 |", kernel.HOLDERS_TRANSACTION == 0x5F484C44),
         ("at most 64 of one process wait", meeting.MAX_OFFERED == 64),
         ("in pieces of 200 bytes, at most 512", limits.MAX_CAPABILITY_DATA == 512),
     ],
